@@ -1,0 +1,99 @@
+"""What a decision says: the status to write first, then effects in order, then when to look again.
+
+A plan is data. Nothing here talks to a cluster; `reconcile/effects.py` carries effects out, stops at the first failure,
+and never believes a call's return: the next observation confirms.
+
+    observe ─► decide ─► Plan ─► 1. status (intent) ─► 2. effects, in order ─► 3. wait until requeue_at or an event
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from lora_operator.api.kinds import Kind
+
+__all__ = ["Apply", "Create", "Delete", "Effect", "Label", "Note", "Plan", "ProbePod", "SetFinalizer"]
+
+
+@dataclass(frozen=True)
+class Create:
+    """POST of an object with a deterministic name (Job, ControllerRevision); an existing one of ours is success."""
+
+    kind: Kind
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Server-side apply of all that we want in an object. `owned`: a read showed our controller uid; only then force."""
+
+    kind: Kind
+    manifest: Mapping[str, Any]
+    owned: bool
+
+
+@dataclass(frozen=True)
+class Delete:
+    """DELETE with a uid precondition, so that a namesake made since is never hit."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """Sets (or with None removes) labels of an object we own."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class SetFinalizer:
+    """Adds or removes our finalizer on the custom resource itself."""
+
+    present: bool
+
+
+@dataclass(frozen=True)
+class ProbePod:
+    """Asks a serving pod the recorded questions; the answer appears in a later observation, keyed by pod uid."""
+
+    pod: str
+    uid: str
+    address: str  # http://ip:port
+    model: str
+    probes: tuple[Mapping[str, Any], ...]  # {prompt, answer, margin}; empty: any non-empty completion will do
+    timeout_seconds: int
+    retries: int
+
+
+Effect = Create | Apply | Delete | Label | SetFinalizer | ProbePod
+
+
+@dataclass(frozen=True)
+class Note:
+    """A Kubernetes Event about the custom resource."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step toward the declared state."""
+
+    reason: str  # for the log line
+    status: Mapping[str, Any] | None = None  # whole status as it should be stored; None: leave as it is
+    effects: tuple[Effect, ...] = ()
+    notes: tuple[Note, ...] = ()
+    requeue_at: datetime | None = None  # None: an event or the resync will wake us
+    message: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)  # further key-values of the log line
