@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Makes .venv from requirements.lock: every package pinned and hash-checked, the project itself editable.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+python=
+for candidate in python3 python3.11 python3.12 python3.13; do
+  if fits "$candidate"; then python=$candidate; break; fi
+done
+if [ -z "$python" ]; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "setup: Python 3.11 or newer with venv is needed and was not found; install python3 and python3-venv" >&2
+    exit 1
+  fi
+  echo "setup: installing python3 and python3-venv"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 python3-venv >/dev/null
+  python=python3
+fi
+
+echo "setup: .venv with $("$python" --version), everything in requirements.lock (about 6 GB; minutes on a first run)"
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip install -q --disable-pip-version-check "uv==${UV_VERSION:?}"
+export VIRTUAL_ENV=$PWD/.venv
+.venv/bin/uv pip install -q --require-hashes -r requirements.lock
+.venv/bin/uv pip install -q --no-deps -e .
+echo "setup: done"
