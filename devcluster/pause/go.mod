@@ -1,0 +1,3 @@
+module lora-operator/devcluster/pause
+
+go 1.26.0
