@@ -78,6 +78,10 @@ class Instance:
     def directory(self) -> Path:
         return self.home / "instances" / self.name
 
+    def image_store(self, node: int) -> Path:
+        """containerd's root: a cache that outlives the cluster, because loading six gigabytes takes a minute."""
+        return self.home / "containerd" / f"{self.name}-{node}"
+
     @property
     def binaries(self) -> Path:
         return self.home / "bin"

@@ -59,7 +59,8 @@ def _authority(pki: Path) -> Authority:
     certificate_file, key_file = pki / "ca.crt", pki / "ca.key"
     if certificate_file.exists() and key_file.exists():
         key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{key_file} is not an elliptic curve key; run `devcluster reset`")
         return x509.load_pem_x509_certificate(certificate_file.read_bytes()), key
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("devcluster-ca", organization=None)

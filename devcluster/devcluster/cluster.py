@@ -251,10 +251,13 @@ class Cluster:
             if self.processes.alive("apiserver"):
                 self._step("pods", self._stop_pods)
             self._step("processes", self._stop_processes)
-            unmount_below(self.instance.directory)
-            remove_cgroups(self.instance)
-            remove_network(self.instance)
-            shutil.rmtree(self.instance.directory, ignore_errors=True)
+            self._step("mounts, cgroups, network, files", self._remove_traces)
+
+    def _remove_traces(self) -> None:
+        unmount_below(self.instance.directory)
+        remove_cgroups()
+        remove_network(self.instance)
+        shutil.rmtree(self.instance.directory, ignore_errors=True)
 
     def _stop_pods(self) -> None:
         for name in self.processes.names():

@@ -39,7 +39,7 @@ def command_lines(instance: Instance) -> dict[str, list[str]]:
             f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt",
             f"--tls-private-key-file={pki}/apiserver.key", f"--kubelet-client-certificate={pki}/kubelet-client.crt",
             f"--kubelet-client-key={pki}/kubelet-client.key", f"--kubelet-certificate-authority={pki}/ca.crt",
-            f"--service-account-key-file={pki}/service-account.key",
+            f"--service-account-key-file={pki}/service-account.key", "--kubelet-preferred-address-types=InternalIP",
             f"--service-account-signing-key-file={pki}/service-account.key",
             "--service-account-issuer=https://kubernetes.default.svc", f"--audit-policy-file={etc}/audit-policy.yaml",
             f"--audit-log-path={instance.directory}/audit.log", "--audit-log-maxsize=200", "--audit-log-maxbackup=1",
@@ -124,11 +124,11 @@ def kubelet_config(instance: Instance, *, node: int) -> dict[str, Any]:
 
 
 def containerd_config(instance: Instance, *, node: int, pause_image: str) -> str:
-    """containerd 1.6 (config version 2), everything under the instance's directory."""
+    """containerd 1.6 (config version 2); its root is a cache, so that images survive `down`."""
     directory = instance.directory / f"node-{node}"
     return f"""\
 version = 2
-root = "{directory}/containerd"
+root = "{instance.image_store(node)}"
 state = "{directory}/containerd-run"
 oom_score = 0
 [grpc]

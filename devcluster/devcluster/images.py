@@ -139,6 +139,9 @@ class Images:
                 self._ctr("tasks", "kill", "--all", "--signal", "SIGKILL", task, node=node, check=False)
             for task in self._ctr("tasks", "ls", "-q", node=node).split():
                 self._ctr("tasks", "delete", "--force", task, node=node, check=False)
+            containers = self._ctr("containers", "ls", "-q", node=node).split()
+            if containers:
+                self._ctr("containers", "delete", *containers, node=node, check=False)
 
     def _manifest(self, reference: str) -> dict[str, Any] | None:
         index = self._layout / "index.json"

@@ -4,9 +4,9 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from devcluster.addresses import Instance
-
 __all__ = ["remove_cgroups", "unmount_below"]
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def unmount_below(directory: Path) -> None:
@@ -17,16 +17,12 @@ def unmount_below(directory: Path) -> None:
         subprocess.run(["umount", "-l", target], check=False, capture_output=True)
 
 
-def remove_cgroups(instance: Instance) -> None:
-    """Removes the empty cgroups that containers of this instance left; those of others are not empty or not ours."""
-    marker = instance.directory / "cgroups"
-    if not marker.exists():
-        return
-    for name in marker.read_text().split():
-        for root in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
-            for path in sorted((root / name).rglob("*"), key=lambda found: len(str(found)), reverse=True):
-                if path.is_dir():
-                    with contextlib.suppress(OSError):
-                        path.rmdir()
+def remove_cgroups() -> None:
+    """Removes the empty cgroups that containers left; one that still holds a process, of whatever instance, refuses."""
+    for controller in CGROUPS.iterdir():
+        parent = controller / "k8s.io"
+        if not parent.is_dir():
+            continue
+        for path in [*(child for child in parent.iterdir() if child.is_dir()), parent]:
             with contextlib.suppress(OSError):
-                (root / name).rmdir()
+                path.rmdir()

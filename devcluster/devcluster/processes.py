@@ -61,11 +61,10 @@ class Processes:
     def stop(self, name: str, *, grace: float = 5.0) -> None:
         """SIGTERM, then SIGKILL after `grace` seconds; forgets the record."""
         for number, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
-            if not self.alive(name):
+            pid = self.pid(name)
+            if pid is None:
                 break
-            recorded = self._read(name)
-            assert recorded is not None
-            os.kill(recorded.pid, number)
+            os.kill(pid, number)
             deadline = time.monotonic() + wait
             while self.alive(name) and time.monotonic() < deadline:
                 time.sleep(0.05)
