@@ -19,7 +19,7 @@ from devcluster.addresses import Instance
 from devcluster.network import enter
 from devcluster.programs import MissingPrerequisite
 
-__all__ = ["BASE_IMAGE", "Images"]
+__all__ = ["BASE_IMAGE", "Images", "context_hash"]
 
 BASE_IMAGE = "localhost/devcluster-base:1"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
@@ -45,7 +45,7 @@ class Images:
         """Builds `localhost/<name>:dev` unless the context's relevant files are unchanged; returns the reference."""
         reference = f"localhost/{name}:dev"
         stamp = self._home / f"{name}.hash"
-        digest = _context_hash(dockerfile, context=context)
+        digest = context_hash(dockerfile, context=context)
         if stamp.exists() and stamp.read_text() == digest and self._manifest(reference) is not None:
             return reference
         self._make_base()
@@ -110,7 +110,7 @@ class Images:
         present = set(self._ctr("content", "ls", "-q", node=node).split())
         with tempfile.TemporaryDirectory(dir=self._home) as scratch:
             archive = Path(scratch) / "image.tar"
-            self._pack(archive, manifest=manifest, reference=reference, without=present)
+            self.pack(archive, manifest=manifest, reference=reference, without=present)
             self._ctr("images", "import", "--snapshotter", "overlayfs", str(archive), node=node)
 
     def load_pause(self, *, node: int) -> None:
@@ -155,7 +155,7 @@ class Images:
         ]
         return found[-1] if found else None
 
-    def _pack(self, archive: Path, *, manifest: dict[str, Any], reference: str, without: set[str]) -> None:
+    def pack(self, archive: Path, *, manifest: dict[str, Any], reference: str, without: set[str]) -> None:
         """An OCI archive of one image, less the blobs that are there already."""
         body = json.loads(self._blob(manifest["digest"]).read_text())
         blobs = [manifest["digest"], body["config"]["digest"], *(layer["digest"] for layer in body["layers"])]
@@ -181,7 +181,7 @@ class Images:
         return _run(command, check=check)
 
 
-def _context_hash(dockerfile: Path, *, context: Path) -> str:
+def context_hash(dockerfile: Path, *, context: Path) -> str:
     """Over the Dockerfile and every file under the paths that it copies."""
     text = dockerfile.read_text()
     digest = hashlib.sha256(text.encode())
