@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -51,11 +50,16 @@ class Processes:
             return
         self._records.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, start_new_session=True
-            )
-        recorded = _Recorded(pid=process.pid, started=_start_time(process.pid) or 0)
+        if cwd is not None:
+            command = ["env", f"--chdir={cwd}", *command]
+        # posix_spawn and not Popen: the process is meant to outlive us, so there is nothing to wait for and to warn about.
+        with self.log(name).open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            files = [
+                (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
+                *((os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)),
+            ]
+            pid = os.posix_spawnp(command[0], list(command), os.environ, file_actions=files, setsid=True)
+        recorded = _Recorded(pid=pid, started=_start_time(pid) or 0)
         (self._records / f"{name}.json").write_text(json.dumps(asdict(recorded)))
 
     def stop(self, name: str, *, grace: float = 5.0) -> None:
