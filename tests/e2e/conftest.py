@@ -1,0 +1,124 @@
+"""One devcluster for the whole run; a namespace of its own for each test; everything worth reading after a failure."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from devcluster.cluster import Cluster, NotReady
+
+ROOT = Path(__file__).parents[2]
+CI_FACTOR = float(os.environ.get("TEST_TIME_FACTOR", "2"))  # slow and shared machines
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """A ready devcluster; left running, because the next run is then quicker (`devcluster down` removes it)."""
+    cluster = Cluster()
+    cluster.up()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: Cluster) -> str:
+    """Built from operator/Dockerfile and loaded."""
+    return _image(cluster, "lora-operator", "operator/Dockerfile")
+
+
+@pytest.fixture(scope="session")
+def job_image(cluster: Cluster) -> str:
+    """Built from merge_job_image/Dockerfile and loaded."""
+    return _image(cluster, "lora-job", "merge_job_image/Dockerfile")
+
+
+def _image(cluster: Cluster, name: str, dockerfile: str) -> str:
+    reference = cluster.images.build(name=name, dockerfile=ROOT / dockerfile, context=ROOT)
+    cluster.images.load(reference, node=1)
+    return reference
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh namespace under Pod Security `restricted`, deleted afterwards; dumped first when the test failed."""
+    name = f"t-{uuid4().hex[:8]}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    yield name
+    if getattr(request.node, "failed", False):
+        _dump(cluster, name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Lets the namespace fixture know how the test ended."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.when == "call" and report.failed:
+        item.failed = True  # type: ignore[attr-defined]
+
+
+def _dump(cluster: Cluster, namespace: str) -> None:
+    commands: list[tuple[str, ...]] = [
+        ("get", "events", "-n", namespace, "--sort-by=.lastTimestamp"),
+        ("get", "lora,lorad,jobs,pods,deployments,services,httproutes", "-n", namespace, "-o", "wide"),
+        ("get", "lora,lorad", "-n", namespace, "-o", "yaml"),
+        ("logs", "-n", "lora-system", "-l", "app.kubernetes.io/name=lora-operator", "--tail=80"),
+    ]
+    for command in commands:
+        try:
+            text = cluster.kubectl(*command)
+        except NotReady as error:
+            text = str(error)
+        print(f"--- kubectl {' '.join(command)}\n{text}")  # noqa: T201 (pytest shows it with the failure)
+    writes = [
+        line
+        for line in map(json.loads, cluster.audit_log.read_text().splitlines()[-2000:])
+        if _is_write(line, namespace)
+    ]
+    rows = [
+        f"{w['requestReceivedTimestamp'][11:23]} {w['responseStatus']['code']} {w['verb']} {w['requestURI'][:120]}"
+        for w in writes
+    ]
+    print("--- audit log, writes\n" + "\n".join(rows[-40:]))  # noqa: T201
+
+
+def _is_write(line: dict[str, Any], namespace: str) -> bool:
+    return (
+        line["verb"] in {"create", "update", "patch", "delete"}
+        and line.get("objectRef", {}).get("namespace") == namespace
+    )
+
+
+Holds = Callable[[dict[str, Any]], bool]
+Wait = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def wait(cluster: Cluster, namespace: str) -> Wait:
+    """`wait(kind, name, holds, seconds=60)`: the object once `holds` is true of it."""
+
+    def until(kind: str, name: str, holds: Holds, *, seconds: float = 60) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds * CI_FACTOR
+        while True:
+            found = read(cluster, kind, name, namespace=namespace)
+            if found is not None and holds(found):
+                return found
+            if time.monotonic() > deadline:
+                pytest.fail(
+                    f"{kind}/{name} did not get there in {seconds * CI_FACTOR:.0f} s: {json.dumps((found or {}).get('status'))[:1500]}"
+                )
+            time.sleep(0.2)
+
+    return until
+
+
+def read(cluster: Cluster, kind: str, name: str, *, namespace: str) -> dict[str, Any] | None:
+    """The object, or None."""
+    text = cluster.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
+    return dict(json.loads(text)) if text.strip() else None
