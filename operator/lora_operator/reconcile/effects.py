@@ -1,0 +1,84 @@
+"""Carries out a plan's effects in order and stops at the first failure. A call's return is never taken for the truth: it only
+refreshes the cache; the next observation confirms.
+"""
+
+from typing import Any
+
+from lora_operator.api.kinds import Kind
+from lora_operator.core.plan import Apply, Create, Delete, Effect, Label, ProbePod, SetFinalizer
+from lora_operator.kube.client import Json, Kube
+from lora_operator.kube.errors import AlreadyExists, Conflict
+from lora_operator.reconcile.verifier import Verifier
+from lora_operator.runtime.cache import Cache, controller_of
+
+__all__ = ["FINALIZER", "Effects", "ForeignObject"]
+
+FINALIZER = "loraops.dev/finalizer"
+
+
+class ForeignObject(Exception):
+    """The name we need belongs to somebody else; the next observation will say NameTaken."""
+
+
+class Effects:
+    """One for the process."""
+
+    def __init__(self, *, kube: Kube, cache: Cache, verifier: Verifier) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._verifier = verifier
+
+    async def carry_out(self, effects: tuple[Effect, ...], *, kind: Kind, owner: Json) -> None:
+        """`kind` and `owner` are the custom resource whose plan this is."""
+        for effect in effects:
+            match effect:
+                case Create():
+                    await self._create(effect, owner=owner)
+                case Apply():
+                    await self._apply(effect)
+                case Delete():
+                    await self._delete(effect)
+                case Label():
+                    await self._label(effect)
+                case SetFinalizer():
+                    await self._set_finalizer(effect, kind=kind, owner=owner)
+                case ProbePod():
+                    self._verifier.start(effect)
+
+    async def _create(self, effect: Create, *, owner: Json) -> None:
+        try:
+            made = await self._kube.create(effect.kind, effect.manifest)
+        except AlreadyExists:
+            meta = effect.manifest["metadata"]
+            found = await self._kube.get(effect.kind, namespace=meta["namespace"], name=meta["name"])
+            if found is None:
+                return  # gone again meanwhile: the next reconcile creates it
+            self._cache.put(effect.kind, found)
+            if controller_of(found) != owner["metadata"]["uid"]:
+                raise ForeignObject(f"{effect.kind.kind} {meta['name']} exists and is not ours") from None
+            return
+        self._cache.put(effect.kind, made)
+
+    async def _apply(self, effect: Apply) -> None:
+        self._cache.put(effect.kind, await self._kube.apply(effect.kind, effect.manifest, force=effect.owned))
+
+    async def _delete(self, effect: Delete) -> None:
+        await self._kube.delete(effect.kind, namespace=effect.namespace, name=effect.name, uid=effect.uid)
+
+    async def _label(self, effect: Label) -> None:
+        body = {"metadata": {"uid": effect.uid, "labels": dict(effect.labels)}}
+        patched = await self._kube.patch(effect.kind, namespace=effect.namespace, name=effect.name, body=body)
+        self._cache.put(effect.kind, patched)
+
+    async def _set_finalizer(self, effect: SetFinalizer, *, kind: Kind, owner: Json) -> None:
+        meta = owner["metadata"]
+        held: list[str] = list(meta.get("finalizers") or [])
+        wanted = [name for name in held if name != FINALIZER] + ([FINALIZER] if effect.present else [])
+        if sorted(wanted) == sorted(held):
+            return
+        body: dict[str, Any] = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": wanted}}
+        try:
+            patched = await self._kube.patch(kind, namespace=meta["namespace"], name=meta["name"], body=body)
+        except Conflict:
+            raise
+        self._cache.put(kind, patched)
