@@ -9,6 +9,7 @@ which the demo reads for its questions. The adapter is applied with PEFT here: a
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def main(
     write: Annotated[bool, typer.Option("--write", help="Record the answers in the questions file.")] = False,
 ) -> None:
     """Print what the base model and the adapter answer."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.disable_progress_bar()
     directory = base.expanduser().resolve()
     try:
