@@ -7,7 +7,7 @@ from typing import Any
 from lora_operator.api.kinds import Kind
 from lora_operator.core.plan import Apply, Create, Delete, Effect, Label, ProbePod, SetFinalizer
 from lora_operator.kube.client import Json, Kube
-from lora_operator.kube.errors import AlreadyExists, Conflict
+from lora_operator.kube.errors import AlreadyExists
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.runtime.cache import Cache, controller_of
 
@@ -77,8 +77,4 @@ class Effects:
         if sorted(wanted) == sorted(held):
             return
         body: dict[str, Any] = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": wanted}}
-        try:
-            patched = await self._kube.patch(kind, namespace=meta["namespace"], name=meta["name"], body=body)
-        except Conflict:
-            raise
-        self._cache.put(kind, patched)
+        self._cache.put(kind, await self._kube.patch(kind, namespace=meta["namespace"], name=meta["name"], body=body))
