@@ -1,0 +1,66 @@
+"""The operator-owned HTTPRoute: only the public routes, each with the rewrite the runtime needs, weights in stable order.
+
+`rules` and `backendRefs` are atomic lists, so the object is always written whole and never shared.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_operator.api.deployment import GatewayTraffic
+from lora_operator.api.kinds import HTTP_ROUTE
+from lora_operator.api.names import revisioned
+from lora_operator.core.build.labels import metadata_of, stamped
+from lora_operator.core.build.owner import Owner
+from lora_operator.core.build.service import SERVICE_PORT
+
+__all__ = ["build_http_route"]
+
+
+def build_http_route(
+    owner: Owner, traffic: GatewayTraffic, *, routes: Mapping[str, str], weights: Mapping[str, int]
+) -> dict[str, Any]:
+    """HTTPRoute `<name>`. `routes`: public path → runtime path; `weights`: revision → share, in the order to write.
+
+    A revision of weight 0 is left out: a scale-down then needs no second look at weights, only at names.
+    """
+    spec: dict[str, Any] = {
+        "parentRefs": [
+            {"group": "gateway.networking.k8s.io", "kind": "Gateway"} | dict(ref) for ref in traffic.parent_refs
+        ],
+        "rules": [_rule(owner, path, target, weights=weights) for path, target in sorted(routes.items())],
+    }
+    if traffic.hostnames:
+        spec["hostnames"] = list(traffic.hostnames)
+    return stamped(
+        {
+            "apiVersion": HTTP_ROUTE.api_version,
+            "kind": HTTP_ROUTE.kind,
+            "metadata": metadata_of(owner, name=owner.name, component="router"),
+            "spec": spec,
+        }
+    )
+
+
+def _rule(owner: Owner, path: str, target: str, *, weights: Mapping[str, int]) -> dict[str, Any]:
+    rule: dict[str, Any] = {
+        "matches": [{"path": {"type": "Exact", "value": path}}],
+        "backendRefs": [
+            {
+                "group": "",
+                "kind": "Service",
+                "name": revisioned(owner.name, revision=revision),
+                "port": SERVICE_PORT,
+                "weight": weight,
+            }
+            for revision, weight in weights.items()
+            if weight > 0
+        ],
+    }
+    if target != path:
+        rule["filters"] = [
+            {
+                "type": "URLRewrite",
+                "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": target}},
+            }
+        ]
+    return rule

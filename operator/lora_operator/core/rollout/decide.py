@@ -1,0 +1,149 @@
+"""One step of a LoRADeployment toward its declared state. Pure: same snapshot and time, same plan.
+
+    Pending ──► Preparing ──► Promoting ──► Stable ──► Replacing ──► Promoting ──► Stable
+                    │             │                        │             │
+                    └─────────────┴──────► Aborting ◄──────┴─────────────┘
+                                              └──► Aborted (sticky) │ Stable (superseded, or the spec went back)
+
+Order of the rules matters: deletion beats everything, an abort beats a pause, a pause beats a promotion. Rules of the
+strategies live in files of their own; each strategy is one more file and one more line in `_advance`.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from lora_operator.api.conditions import condition_of
+from lora_operator.api.reasons import Reason
+from lora_operator.core.plan import Note, Plan, SetFinalizer
+from lora_operator.core.rollout.abort import advance_abort, begin_abort
+from lora_operator.core.rollout.deletion import delete
+from lora_operator.core.rollout.facts import with_conditions, with_facts
+from lora_operator.core.rollout.goal import Block, Goal, goal_of, need_of
+from lora_operator.core.rollout.move import Move, Situation
+from lora_operator.core.rollout.observed import Observed
+from lora_operator.core.rollout.pausing import hold, pause_or_resume
+from lora_operator.core.rollout.promote import advance_promotion
+from lora_operator.core.rollout.replace import advance_replacement, begin_rollout
+from lora_operator.core.rollout.requests import take_request
+from lora_operator.core.rollout.status import Phase
+from lora_operator.core.rollout.steady import blocked, given_up, steady
+
+__all__ = ["decide", "needs_supply"]
+
+_WITH_CANDIDATE = frozenset({Phase.PREPARING, Phase.REPLACING, Phase.PROMOTING, Phase.PAUSED})
+
+
+def decide(observed: Observed, *, now: datetime) -> Plan:
+    """The next plan."""
+    s = Situation(observed=observed, status=with_facts(observed, observed.status), goal=goal_of(observed), now=now)
+    for rule in (delete, _unreadable, _adopt, take_request, _abort, _superseded, _paused, _advance, _start):
+        move = rule(s)
+        if move is not None:
+            return _plan(s, move)
+    return _plan(s, _rest(s))
+
+
+def needs_supply(observed: Observed, *, now: datetime) -> bool:
+    """Whether the decision would start a rollout of pods that ask for a device: only then nodes and pods are read."""
+    goal = goal_of(observed)
+    s = Situation(observed=observed, status=observed.status, goal=goal, now=now)
+    return isinstance(goal, Goal) and _may_start(s, goal) and need_of(observed, goal) is not None
+
+
+def _unreadable(s: Situation) -> Move | None:
+    """A spec that says nothing we can act on: children stay untouched."""
+    if s.observed.spec is not None or not isinstance(s.goal, Block):
+        return None
+    phase = s.status.phase if s.status.phase in _WITH_CANDIDATE | {Phase.ABORTING} else Phase.PENDING
+    return Move(
+        status=replace(s.status, phase=phase), reason=s.goal.reason, message=s.goal.message, stalled=True, warning=True
+    )
+
+
+def _adopt(s: Situation) -> Move | None:
+    """The finalizer comes before anything that traffic could reach."""
+    if s.observed.has_finalizer or isinstance(s.goal, Block):
+        return None
+    return Move(
+        status=s.status,
+        reason=Reason.PENDING,
+        message="accepted",
+        effects=(SetFinalizer(present=True),),
+        requeue_at=s.now,
+    )
+
+
+def _abort(s: Situation) -> Move | None:
+    return advance_abort(s) if s.status.phase is Phase.ABORTING else None
+
+
+def _superseded(s: Situation) -> Move | None:
+    """The candidate is no longer what should serve. A goal that is not known yet supersedes nothing."""
+    candidate = s.status.candidate
+    if s.status.phase not in _WITH_CANDIDATE or candidate is None:
+        return None
+    if isinstance(s.goal, Block) or s.goal.revision == candidate.revision:
+        return None
+    return begin_abort(s, reason=Reason.SUPERSEDED, message=f"revision {s.goal.revision} is declared now")
+
+
+def _paused(s: Situation) -> Move | None:
+    return pause_or_resume(s)
+
+
+def _advance(s: Situation) -> Move | None:
+    match s.status.phase:
+        case Phase.PREPARING | Phase.REPLACING:
+            return advance_replacement(s)
+        case Phase.PROMOTING:
+            return advance_promotion(s)
+        case _:
+            return None
+
+
+def _may_start(s: Situation, goal: Goal) -> bool:
+    """The goal neither serves nor was given up, and nothing is in motion."""
+    resting = s.status.phase in (Phase.PENDING, Phase.STABLE, Phase.ABORTED)
+    serves = s.status.stable is not None and s.status.stable.revision == goal.revision
+    sticky = s.status.abort is not None and s.status.abort.revision == goal.revision
+    return resting and not serves and not sticky
+
+
+def _start(s: Situation) -> Move | None:
+    if isinstance(s.goal, Block) or not _may_start(s, s.goal):
+        return None
+    if s.spec.paused:
+        return hold(replace(s, status=replace(s.status, candidate=None, step=None)))
+    begun = begin_rollout(s, s.goal)
+    return blocked(s, begun) if isinstance(begun, Block) else begun
+
+
+def _rest(s: Situation) -> Move:
+    if isinstance(s.goal, Block):
+        return blocked(s, s.goal)
+    if s.status.abort is not None and s.status.abort.revision == s.goal.revision:
+        return given_up(s)
+    return steady(s, s.goal)
+
+
+def _plan(s: Situation, move: Move) -> Plan:
+    """The move with facts, conditions and the Event that tells of a change."""
+    status = with_conditions(with_facts(s.observed, move.status), move, now=s.now)
+    before, after = s.observed.status, status.to_json()
+    return Plan(
+        reason=str(move.reason),
+        message=move.message,
+        status=None if after == before.to_json() else after,
+        effects=move.effects,
+        notes=(*_change_note(s, move), *move.notes),
+        requeue_at=move.requeue_at,
+        detail={"phase": f"{before.phase}→{status.phase}"},
+    )
+
+
+def _change_note(s: Situation, move: Move) -> tuple[Note, ...]:
+    """One Event when the phase or the reason of Ready changes; none while a state lasts."""
+    ready = condition_of(s.observed.status.conditions, type="Ready") or {}
+    if ready.get("reason") == str(move.reason) and s.observed.status.phase is move.status.phase:
+        return ()
+    return (Note(type="Warning" if move.warning else "Normal", reason=str(move.reason), message=move.message),)

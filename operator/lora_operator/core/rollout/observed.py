@@ -1,0 +1,97 @@
+"""The one snapshot that a decision about a LoRADeployment may use.
+
+Built by reconcile/deployment.py from the cache and a few live reads; tests build it by hand. Every `None` says what it
+means. Nothing here is read later than it was built: a decision that needs something else waits for the next snapshot.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lora_operator.api.deployment import Deployment
+from lora_operator.api.errors import Invalid
+from lora_operator.api.reasons import Reason
+from lora_operator.core.build.owner import Owner
+from lora_operator.core.build.pod_template import PodSettings
+from lora_operator.core.build.profile import Profile
+from lora_operator.core.build.revision import Revision
+from lora_operator.core.rollout.adapter_view import AdapterView
+from lora_operator.core.rollout.capacity import Supply
+from lora_operator.core.rollout.pods import Pod
+from lora_operator.core.rollout.router import Router, RouteState
+from lora_operator.core.rollout.status import RolloutStatus
+
+__all__ = ["Answer", "Observed", "RolloutSettings", "Workload"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a pod answered to the recorded questions."""
+
+    passed: bool
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What lives of one revision. The raw objects are ours (controller uid checked); None: not there."""
+
+    record: Mapping[str, Any] | None = None
+    deployment: Mapping[str, Any] | None = None
+    service: Mapping[str, Any] | None = None
+    budget: Mapping[str, Any] | None = None
+    pods: tuple[Pod, ...] = ()
+
+    @property
+    def ready(self) -> int:
+        """Pods that serve."""
+        return sum(pod.ready for pod in self.pods)
+
+    @property
+    def staying(self) -> tuple[Pod, ...]:
+        """Pods that are not being deleted."""
+        return tuple(pod for pod in self.pods if not pod.leaving)
+
+    @property
+    def replicas(self) -> int:
+        """Replicas as the Deployment's spec says; 0 without one."""
+        return 0 if self.deployment is None else int(self.deployment["spec"].get("replicas", 1))
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """What the installation decides."""
+
+    profiles: Mapping[str, Profile]
+    pods: PodSettings
+    health_retries: int
+    health_timeout_seconds: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a decision may use."""
+
+    owner: Owner
+    generation: int
+    deleting: bool
+    has_finalizer: bool
+    annotations: Mapping[str, str]
+    spec: Deployment | None  # None: it could not be parsed, `invalid` says why
+    invalid: Invalid | None
+    status: RolloutStatus
+    adapter: AdapterView | None  # None: no LoRAAdapter of the name in adapterRef
+    access_modes: tuple[str, ...] | None  # of the artifact's claim; None: not known
+    settings: RolloutSettings
+    records: Mapping[str, Revision]  # stored revisions
+    workloads: Mapping[str, Workload]  # by revision
+    router: Router | None  # None: the spec's traffic has no router (invalid, or not supported yet)
+    route: RouteState | None  # None: the router's object does not exist
+    other_routes: tuple[RouteState, ...] = ()  # ours, left behind by another `traffic` member
+    supply: Supply | None = None  # None: not needed, or no rights to read it
+    answers: Mapping[str, Answer] = field(default_factory=dict)  # by pod uid
+
+    def workload(self, revision: str) -> Workload:
+        """What lives of a revision; an empty one when nothing does."""
+        return self.workloads.get(revision, Workload())

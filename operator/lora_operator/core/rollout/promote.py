@@ -1,0 +1,125 @@
+"""Promotion: the candidate takes all traffic, and only when that is confirmed does it become stable.
+
+    status: candidate.targetWeight = 100 ► route written ► confirmed by its controller
+      ► one status write: previous := stable, stable := candidate, phase Stable ► (upkeep.py: drain, old to 0)
+
+Nothing is re-created: promotion re-points. Before the confirmation an abort still has the old version whole.
+"""
+
+from dataclasses import replace
+
+from lora_operator.api.reasons import Reason
+from lora_operator.core.build.revision import Revision
+from lora_operator.core.rollout.abort import begin_abort
+from lora_operator.core.rollout.children import keep_revision
+from lora_operator.core.rollout.health import judge_candidate
+from lora_operator.core.rollout.history import close_downtime, with_history
+from lora_operator.core.rollout.move import Move, Situation, earliest
+from lora_operator.core.rollout.status import Phase, Previous, RolloutStatus, Sub, Version
+from lora_operator.core.rollout.upkeep import (
+    SUCCEEDED,
+    candidate_replicas,
+    drain_previous,
+    keep_route,
+    keep_stable,
+    record_of,
+    verdict_of,
+)
+from lora_operator.core.rollout.weights import TOTAL
+
+__all__ = ["advance_promotion", "begin_promotion"]
+
+# A route is confirmed before the last proxy has read it; no drain is shorter than that.
+SHORTEST_DRAIN_SECONDS = 5
+
+
+def begin_promotion(s: Situation, revision: Revision) -> Move:
+    """Writes the intent; the route follows in the same plan, after the status."""
+    candidate, step = s.status.candidate, s.status.step
+    assert candidate is not None  # noqa: S101 (a promotion promotes a candidate)
+    assert step is not None  # noqa: S101
+    status = replace(
+        s.status,
+        phase=Phase.PROMOTING,
+        candidate=replace(candidate, target_weight=TOTAL),
+        step=replace(step, sub=Sub.SHIFT),
+    )
+    return Move(
+        status=status,
+        reason=Reason.PROMOTING,
+        message=f"revision {revision.revision} is verified and takes all traffic",
+        effects=keep_route(replace(s, status=status), status),
+        requeue_at=s.after(1),
+    )
+
+
+def advance_promotion(s: Situation) -> Move:
+    """Shift until confirmed, then make the candidate stable."""
+    candidate, step = s.status.candidate, s.status.step
+    assert candidate is not None  # noqa: S101 (a promotion promotes a candidate)
+    assert step is not None  # noqa: S101
+    revision = record_of(s, candidate)
+    verdict = verdict_of(s, s.status)
+    drain = drain_previous(s, s.status)
+    if s.observed.workload(candidate.revision).ready == 0 and candidate.weight == 0:
+        lost = _lost(s, candidate, revision)
+        if lost is not None:
+            return lost
+    if verdict is not None and verdict.confirmed and drain.status.previous is None:
+        return _promoted(s, drain.status, candidate)
+    waiting = "" if verdict is None else verdict.message
+    kept = () if revision is None else keep_revision(s.observed, revision, replicas=candidate_replicas(s))
+    blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
+    return Move(
+        status=drain.status,
+        reason=verdict.reason if verdict is not None and blocked else Reason.PROMOTING,
+        message=waiting or f"revision {candidate.revision} takes all traffic",
+        effects=(*keep_stable(s, s.status), *kept, *keep_route(s, s.status), *drain.effects),
+        warning=blocked,
+        requeue_at=earliest(s.after(1), drain.look_again),
+    )
+
+
+def _lost(s: Situation, candidate: Version, revision: Revision | None) -> Move | None:
+    """A candidate that lost its last pod before it got traffic is waited for until the deadline, then given up."""
+    step = s.status.step
+    assert step is not None  # noqa: S101 (a promotion has a step)
+    if revision is None:
+        return begin_abort(s, reason=Reason.CAPACITY_LOST, message=f"revision {candidate.revision} is no longer stored")
+    health = judge_candidate(s.observed, revision, replicas=candidate_replicas(s), now=s.now)
+    late = step.deadline is not None and s.now >= step.deadline
+    if (health.lost is None and not late) or not s.spec.rollback_automatic:
+        return None
+    reason = Reason.CAPACITY_LOST if health.lost is None else health.lost.reason
+    return begin_abort(s, reason=reason, message=health.message)
+
+
+def _promoted(s: Situation, status: RolloutStatus, candidate: Version) -> Move:
+    old = status.stable
+    still_there = old is not None and bool(s.observed.workload(old.revision).pods)
+    previous = None
+    if old is not None and still_there:
+        seconds = max(SHORTEST_DRAIN_SECONDS, _drain_seconds(s, old))
+        previous = Previous(version=old, keep_until=s.now, drain_until=s.after(seconds))
+    done = with_history(s, status, version=candidate, result=SUCCEEDED, reason=Reason.PROMOTED)
+    done = replace(
+        done,
+        phase=Phase.STABLE,
+        stable=replace(candidate, target_weight=None),
+        candidate=None,
+        previous=previous,
+        step=None,
+        downtime=close_downtime(s, status.downtime),
+    )
+    return Move(
+        status=done,
+        reason=Reason.STABLE,
+        message=f"revision {candidate.revision} of adapter {candidate.adapter} serves",
+        ready=True,
+        requeue_at=None if previous is None else previous.drain_until,
+    )
+
+
+def _drain_seconds(s: Situation, old: Version) -> int:
+    record = record_of(s, old)
+    return s.spec.runtime.drain_seconds if record is None else record.drain_seconds

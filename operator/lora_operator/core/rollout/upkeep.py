@@ -1,0 +1,141 @@
+"""What is done in every phase: the serving version kept as declared, the route as status says, the previous one drained.
+
+A scale-down needs all of: not stable, not candidate, weight 0 confirmed, drain deadline passed, and a live route that no
+longer names the revision.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lora_operator.core.build.compare import says_all_of
+from lora_operator.core.build.deployment import build_deployment
+from lora_operator.core.build.revision import Revision
+from lora_operator.core.plan import Effect
+from lora_operator.core.rollout.children import delete_object, keep_revision, remove_revision, scale_to_zero
+from lora_operator.core.rollout.goal import Block, Goal, build_revision
+from lora_operator.core.rollout.move import Situation
+from lora_operator.core.rollout.router import Verdict
+from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
+from lora_operator.core.rollout.weights import weights_of
+
+__all__ = [
+    "Drain",
+    "candidate_replicas",
+    "drain_previous",
+    "keep_route",
+    "keep_stable",
+    "prune",
+    "record_of",
+    "verdict_of",
+]
+
+SUCCEEDED = "Succeeded"
+
+
+def record_of(s: Situation, version: Version) -> Revision | None:
+    """The frozen revision of a version; rebuilt when its record was deleted by hand and still comes out the same."""
+    stored = s.observed.records.get(version.revision)
+    if stored is not None:
+        return stored
+    goal = Goal(revision=version.revision, adapter=version.adapter, artifact_digest=version.artifact_digest)
+    if isinstance(s.goal, Block) or s.goal.revision != version.revision:
+        return None
+    built = build_revision(s.observed, goal)
+    live = s.observed.workload(version.revision)
+    if isinstance(built, Block):
+        return None
+    if live.deployment is not None:
+        same = says_all_of(live.deployment, build_deployment(s.observed.owner, built, replicas=live.replicas))
+        return built if same else None
+    return built
+
+
+def stable_replicas(s: Situation, status: RolloutStatus) -> int:
+    """Declared replicas, or none while Replace has to lend the GPU to the candidate."""
+    lent = status.downtime.since is not None and status.phase in (Phase.REPLACING, Phase.PROMOTING)
+    return 0 if lent else s.spec.replicas
+
+
+def candidate_replicas(s: Situation) -> int:
+    """All of them, and at least one: an empty version could not be asked anything."""
+    return max(1, s.spec.replicas)
+
+
+def keep_stable(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
+    """The serving version as declared: replicas, hand edits and deletions healed."""
+    if status.stable is None:
+        return ()
+    record = record_of(s, status.stable)
+    if record is None:
+        return ()
+    return keep_revision(s.observed, record, replicas=stable_replicas(s, status))
+
+
+def keep_route(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
+    """The route as status says, unless that would give weight to a version without a ready pod."""
+    router, weights = s.observed.router, weights_of(status)
+    if router is None:
+        return ()
+    versions = {v.revision: v for v in (status.stable, status.candidate) if v is not None}
+    route = s.observed.route
+    shown = {} if route is None else route.weights
+    for revision in weights:
+        if s.observed.workload(revision).ready == 0 and revision not in shown:
+            return ()
+    named = next((versions[revision] for revision in weights), None)
+    record = None if named is None else record_of(s, named)
+    return router.write(s.observed.owner, route=route, revision=record, weights=weights)
+
+
+def verdict_of(s: Situation, status: RolloutStatus) -> Verdict | None:
+    """Whether traffic flows as status says; None when there is no router to ask."""
+    if s.observed.router is None:
+        return None
+    return s.observed.router.verify(route=s.observed.route, weights=weights_of(status))
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Where the draining of the previous version stands."""
+
+    status: RolloutStatus
+    effects: tuple[Effect, ...] = ()
+    look_again: datetime | None = None
+
+
+def drain_previous(s: Situation, status: RolloutStatus) -> Drain:
+    """One step of it: wait, scale down, forget."""
+    previous = status.previous
+    if previous is None:
+        return Drain(status=status)
+    end = max(previous.keep_until, previous.drain_until)
+    if s.now < end:
+        return Drain(status=status, look_again=end)
+    revision = previous.version.revision
+    verdict = verdict_of(s, status)
+    if verdict is None or not verdict.confirmed or named_in_route(s, revision):
+        return Drain(status=status, look_again=s.after(1))
+    live = s.observed.workload(revision)
+    if live.replicas == 0 and not live.pods:
+        return Drain(status=replace(status, previous=None))
+    return Drain(status=status, effects=scale_to_zero(s.observed, revision), look_again=s.after(5))
+
+
+def named_in_route(s: Situation, revision: str) -> bool:
+    """Whether the live route still sends anything there."""
+    return s.observed.route is not None and revision in s.observed.route.weights
+
+
+def prune(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
+    """Revisions that nothing refers to: those of successful rollouts stay at 0 pods while history has them, others go."""
+    parts = (status.stable, status.candidate, None if status.previous is None else status.previous.version)
+    referenced = {version.revision for version in parts if version is not None}
+    kept = {entry.revision for entry in status.history if entry.result == SUCCEEDED}
+    effects: list[Effect] = []
+    for revision in sorted(set(s.observed.workloads) - referenced):
+        if named_in_route(s, revision):
+            continue
+        take_away = scale_to_zero if revision in kept else remove_revision
+        effects += take_away(s.observed, revision)
+    effects += [delete_object(route.kind, route.live) for route in s.observed.other_routes]
+    return tuple(effects)
