@@ -10,6 +10,7 @@ from lora_operator.kube.client import Json, Kube
 from lora_operator.kube.errors import AlreadyExists
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.runtime.cache import Cache, controller_of
+from lora_operator.runtime.queue import Key
 
 __all__ = ["FINALIZER", "Effects", "ForeignObject"]
 
@@ -43,7 +44,8 @@ class Effects:
                 case SetFinalizer():
                     await self._set_finalizer(effect, kind=kind, owner=owner)
                 case ProbePod():
-                    self._verifier.start(effect)
+                    meta = owner["metadata"]
+                    self._verifier.start(effect, key=Key(kind.plural, meta["namespace"], meta["name"]))
 
     async def _create(self, effect: Create, *, owner: Json) -> None:
         try:

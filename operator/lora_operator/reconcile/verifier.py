@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from lora_operator.core.plan import ProbePod
+from lora_operator.runtime.queue import Key
 
 __all__ = ["PodVerdict", "Verifier"]
 
@@ -26,9 +27,9 @@ class PodVerdict:
 
 
 class Verifier:
-    """`wake` is called with the pod's uid when a verdict is there."""
+    """`wake` is called with the key that asked when a verdict is there."""
 
-    def __init__(self, *, wake: Callable[[str], None]) -> None:
+    def __init__(self, *, wake: Callable[[Key], None]) -> None:
         self._wake = wake
         self._verdicts: dict[str, PodVerdict] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -37,12 +38,12 @@ class Verifier:
         """What is known of a pod; None: never asked."""
         return self._verdicts.get(uid)
 
-    def start(self, probe: ProbePod) -> None:
+    def start(self, probe: ProbePod, *, key: Key) -> None:
         """Begins asking unless it was asked already."""
         if probe.uid in self._verdicts:
             return
         self._verdicts[probe.uid] = PodVerdict(passed=None, detail="asking")
-        task = asyncio.create_task(self._ask(probe))
+        task = asyncio.create_task(self._ask(probe, key=key))
         self._tasks[probe.uid] = task
         task.add_done_callback(lambda _: self._tasks.pop(probe.uid, None))
 
@@ -53,7 +54,7 @@ class Verifier:
             task.cancel()
         self._verdicts.pop(uid, None)
 
-    async def _ask(self, probe: ProbePod) -> None:
+    async def _ask(self, probe: ProbePod, *, key: Key) -> None:
         verdict = PodVerdict(passed=False, detail="never reached")
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=probe.timeout_seconds)) as session:
             for attempt in range(probe.retries):
@@ -66,7 +67,7 @@ class Verifier:
                 if verdict.passed:
                     break
         self._verdicts[probe.uid] = verdict
-        self._wake(probe.uid)
+        self._wake(key)
 
 
 async def _answers(session: aiohttp.ClientSession, probe: ProbePod) -> PodVerdict:

@@ -59,6 +59,19 @@ class LeaderElection:
                     f"the lease {self._namespace}/{self._name} could not be renewed within {RENEW_WITHIN:.0f} s"
                 )
 
+    async def release(self) -> None:
+        """Lets go of a Lease we hold, so that a standby need not wait; failing is harmless."""
+        try:
+            lease = await self._kube.get(LEASE, namespace=self._namespace, name=self._name)
+            if lease is not None and lease.get("spec", {}).get("holderIdentity") == self._identity:
+                body = {
+                    "metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]},
+                    "spec": {"holderIdentity": ""},
+                }
+                await self._kube.patch(LEASE, namespace=self._namespace, name=self._name, body=body)
+        except ApiError as error:
+            logger.info("lease not released", extra={"error": str(error)})
+
     async def _try(self) -> bool | None:
         """True: ours. False: somebody else's. None: nobody knows (the API did not answer)."""
         try:

@@ -55,6 +55,11 @@ class Queue:
     def __len__(self) -> int:
         return len(self._due) + len(self._in_work)
 
+    @property
+    def due(self) -> bool:
+        """Whether a key waits whose time has come."""
+        return bool(self._heap) and self._heap[0][0] <= self._now()
+
     def add(self, key: Key, *, after: float = 0.0, resync: bool = False) -> None:
         """Asks for a reconcile in `after` seconds; an earlier one that waits already is enough."""
         due = self._now() + after

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_operator.api.deployment import RuntimeSpec
+from lora_operator.api.names import FIELD_MANAGER
 from lora_operator.core.build.labels import selector_of
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.profile import Profile
@@ -95,7 +96,8 @@ def build_pod_template(
     }
     spec |= {key: raw[key] for key in _PASSED_THROUGH if raw.get(key)}
     # Ours win over the user's labels: the selector hangs on them.
-    labels = dict(raw.get("podLabels") or {}) | selector_of(owner, revision=revision)
+    managed = {"app.kubernetes.io/managed-by": FIELD_MANAGER}  # by this label our watch selects pods on the server
+    labels = dict(raw.get("podLabels") or {}) | managed | selector_of(owner, revision=revision)
     metadata: dict[str, Any] = {"labels": labels}
     if raw.get("podAnnotations"):
         metadata["annotations"] = dict(raw["podAnnotations"])

@@ -1,0 +1,181 @@
+"""`python -m lora_operator`: settings → probes → Lease → first list → watch and work. A lost Lease or a dead task ends the process.
+
+    probes, metrics ───────────────────────────────────────────────► (from the first moment)
+    Lease ─► first list ─► queue, kopf's watches, slow re-list ────► exit(1) when any of them ends
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import kopf
+
+from lora_operator.api.kinds import ADAPTER, LORA_DEPLOYMENT
+from lora_operator.handlers import register
+from lora_operator.kube.api import ApiServer, connect
+from lora_operator.kube.errors import ApiError, NotFound, Retryable
+from lora_operator.kube.events import EventRecorder
+from lora_operator.reconcile.adapter import AdapterReconciler
+from lora_operator.reconcile.deployment import DeploymentReconciler
+from lora_operator.reconcile.effects import Effects
+from lora_operator.reconcile.step import Stepper
+from lora_operator.reconcile.verifier import Verifier
+from lora_operator.runtime.cache import Cache
+from lora_operator.runtime.clock import SystemClock
+from lora_operator.runtime.lease import LeaderElection, LeaseLost
+from lora_operator.runtime.logs import configure_logs
+from lora_operator.runtime.metrics import RECONCILE_ERRORS, RECONCILE_SECONDS
+from lora_operator.runtime.probes import Probes
+from lora_operator.runtime.queue import Key, Queue
+from lora_operator.runtime.sync import Sync
+from lora_operator.settings import BadSettings, Settings, load_settings
+
+__all__ = ["main"]
+
+LEASE_NAME = "lora-operator"
+STUCK_SECONDS = 300.0
+WORKERS = 4
+logger = logging.getLogger("lora_operator")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    arguments = _arguments(argv)
+    configure_logs(level=arguments.log_level)
+    try:
+        settings = load_settings(
+            arguments.settings,
+            operator_image=os.environ.get("LORA_OPERATOR_IMAGE", ""),
+            job_image=os.environ.get("LORA_JOB_IMAGE", ""),
+            image_pull_policy=os.environ.get("LORA_IMAGE_PULL_POLICY", "IfNotPresent"),
+        )
+        asyncio.run(_run(settings, arguments))
+    except BadSettings as error:
+        logger.error("settings: %s", error)  # noqa: TRY400 (a sentence for a person, not a traceback)
+        sys.exit(2)
+    except* (LeaseLost, ApiError, _Ended) as group:
+        for error in group.exceptions:
+            logger.error("%s", error)  # noqa: TRY400
+        sys.exit(1)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lora_operator", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--settings", type=Path, default=None, help="settings.yaml; without it the built-in values hold")
+    parser.add_argument("--namespaces", default="all", help="comma-separated, or all")
+    parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser.parse_args(argv)
+
+
+class _Ended(RuntimeError):
+    """A part that should run for ever has ended."""
+
+
+class _Process:
+    """What lives as long as the process."""
+
+    def __init__(self, kube: ApiServer, settings: Settings, *, namespaces: Sequence[str] | None) -> None:
+        clock = SystemClock()
+        self.cache = Cache()
+        self.verifier = Verifier(wake=self._wake)
+        effects = Effects(kube=kube, cache=self.cache, verifier=self.verifier)
+        stepper = Stepper(kube=kube, cache=self.cache, effects=effects, events=EventRecorder(kube=kube))
+        self._reconcilers = {
+            ADAPTER.plural: AdapterReconciler(kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock),
+            LORA_DEPLOYMENT.plural: DeploymentReconciler(
+                kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock, verifier=self.verifier
+            ),
+        }
+        self.queue = Queue(reconcile=self._reconcile, on_error=_count_error, workers=WORKERS)
+        self.sync = Sync(kube=kube, cache=self.cache, queue=self.queue, namespaces=namespaces)
+        self.leading = False
+
+    def healthy(self) -> bool:
+        """Work waits and nothing was finished for minutes: something hangs."""
+        idle = asyncio.get_running_loop().time() - self.queue.last_progress
+        return not self.leading or not self.queue.due or idle < STUCK_SECONDS
+
+    def ready(self) -> bool:
+        """A standby is; a leader once its cache is complete."""
+        return not self.leading or self.sync.done
+
+    async def _reconcile(self, key: Key) -> float | None:
+        with RECONCILE_SECONDS.labels(resource=key.resource).time():
+            return await self._reconcilers[key.resource].reconcile(key)
+
+    def _wake(self, key: Key) -> None:
+        self.queue.add(key)
+
+
+def _count_error(key: Key, error: Exception) -> None:
+    RECONCILE_ERRORS.labels(resource=key.resource, error=type(error).__name__).inc()
+    expected = isinstance(error, Retryable)
+    logger.log(
+        logging.WARNING if expected else logging.ERROR,
+        "reconcile failed, will be retried: %s",
+        error,
+        extra={"key": str(key), "error": type(error).__name__},
+        exc_info=None if isinstance(error, ApiError) else error,
+    )
+
+
+async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
+    namespaces = None if arguments.namespaces == "all" else [name for name in arguments.namespaces.split(",") if name]
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid4().hex[:6]}"
+    async with connect() as kube:
+        process = _Process(kube, settings, namespaces=namespaces)
+        probes = Probes(healthy=process.healthy, ready=process.ready)
+        election = LeaderElection(
+            kube=kube, namespace=os.environ.get("POD_NAMESPACE", "default"), name=LEASE_NAME, identity=identity
+        )
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(probes.serve(host="0.0.0.0", port=arguments.port))  # noqa: S104 (probed by the kubelet)
+            stop = _stop_on_signals()
+            working = group.create_task(_lead(process, election, namespaces=namespaces))
+            await stop.wait()
+            logger.info("asked to stop")
+            serving.cancel()
+            working.cancel()
+            await election.release()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _lead(process: _Process, election: LeaderElection, *, namespaces: Sequence[str] | None) -> None:
+    await election.acquire()
+    process.leading = True
+    async with asyncio.TaskGroup() as group:
+        group.create_task(election.hold())
+        try:
+            installed = await process.sync.first()
+        except NotFound as error:
+            raise _Ended(f"the CRDs are not installed ({error}); apply crds/ or set crds.install in the chart") from error
+        registry = kopf.get_default_registry()
+        register(registry, cache=process.cache, queue=process.queue, installed=installed)
+        group.create_task(process.queue.run())
+        group.create_task(process.sync.keep(installed))
+        watch = kopf.operator(registry=registry, clusterwide=namespaces is None, namespaces=list(namespaces or ()))
+        group.create_task(_must_not_end(watch))
+
+
+async def _must_not_end(watch: object) -> None:
+    await watch  # type: ignore[misc]
+    raise _Ended("the watches have ended")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Every kopf decorator: an event updates the cache and adds its owner's key to the queue, nothing else.
+
+No change handlers, no daemons, no timers, no indexes: kopf writes nothing for us (docs/decisions/0002).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from lora_operator.api.kinds import ADAPTER, LORA_DEPLOYMENT, Kind
+from lora_operator.runtime.cache import Cache
+from lora_operator.runtime.queue import Queue
+from lora_operator.runtime.watching import CHILDREN, OURS, RESOURCES, keys_of
+
+__all__ = ["register"]
+
+
+def register(registry: kopf.OperatorRegistry, *, cache: Cache, queue: Queue, installed: frozenset[Kind]) -> None:
+    """`installed`: kinds whose API the cluster has (an absent Gateway API must not stop the operator)."""
+
+    @kopf.on.startup(registry=registry)
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.peering.standalone = True
+        settings.watching.chunk_size = 500
+        settings.watching.server_timeout = 240
+        settings.networking.request_timeout = 30
+        settings.networking.connect_timeout = 10
+        for kind in CHILDREN:
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = OURS
+
+    for kind in (*RESOURCES, *CHILDREN):
+        if kind in installed:
+            kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"see-{kind.plural}")(
+                _handler(kind, cache=cache, queue=queue)
+            )
+
+
+def _handler(kind: Kind, *, cache: Cache, queue: Queue) -> Callable[..., Any]:
+    async def see(event: Any, **_: Any) -> None:
+        obj = dict(event["object"])
+        if not concerns_us(kind, obj):
+            return
+        if event["type"] == "DELETED":
+            cache.remove(kind, obj)
+        elif not cache.put(kind, obj):
+            return  # our own write, seen already
+        for key in keys_of(kind, obj, cache=cache):
+            queue.add(key)
+        await asyncio.sleep(0)
+
+    return see
+
+
+def concerns_us(kind: Kind, obj: dict[str, Any]) -> bool:
+    """Our resources, and children that carry our label."""
+    if kind in (ADAPTER, LORA_DEPLOYMENT):
+        return True
+    label, value = OURS.split("=")
+    return bool((obj["metadata"].get("labels") or {}).get(label) == value)
