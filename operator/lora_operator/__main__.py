@@ -1,7 +1,7 @@
 """`python -m lora_operator`: settings → probes → Lease → first list → watch and work. A lost Lease or a dead task ends the process.
 
-    probes, metrics ───────────────────────────────────────────────► (from the first moment)
-    Lease ─► first list ─► queue, kopf's watches, slow re-list ────► exit(1) when any of them ends
+probes, metrics ───────────────────────────────────────────────► (from the first moment)
+Lease ─► first list ─► queue, kopf's watches, slow re-list ────► exit(1) when any of them ends
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -56,19 +56,31 @@ def main(argv: Sequence[str] | None = None) -> None:
             job_image=os.environ.get("LORA_JOB_IMAGE", ""),
             image_pull_policy=os.environ.get("LORA_IMAGE_PULL_POLICY", "IfNotPresent"),
         )
-        asyncio.run(_run(settings, arguments))
     except BadSettings as error:
         logger.error("settings: %s", error)  # noqa: TRY400 (a sentence for a person, not a traceback)
         sys.exit(2)
-    except* (LeaseLost, ApiError, _Ended) as group:
-        for error in group.exceptions:
-            logger.error("%s", error)  # noqa: TRY400
+    try:
+        asyncio.run(_run(settings, arguments))
+    except BaseExceptionGroup as group:
+        for error in _leaves(group):
+            known = isinstance(error, LeaseLost | ApiError | _Ended)
+            logger.error("%s", error, exc_info=None if known else error)
         sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lora_operator", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--settings", type=Path, default=None, help="settings.yaml; without it the built-in values hold")
+    parser.add_argument(
+        "--settings", type=Path, default=None, help="settings.yaml; without it the built-in values hold"
+    )
     parser.add_argument("--namespaces", default="all", help="comma-separated, or all")
     parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -89,7 +101,9 @@ class _Process:
         effects = Effects(kube=kube, cache=self.cache, verifier=self.verifier)
         stepper = Stepper(kube=kube, cache=self.cache, effects=effects, events=EventRecorder(kube=kube))
         self._reconcilers = {
-            ADAPTER.plural: AdapterReconciler(kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock),
+            ADAPTER.plural: AdapterReconciler(
+                kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock
+            ),
             LORA_DEPLOYMENT.plural: DeploymentReconciler(
                 kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock, verifier=self.verifier
             ),
@@ -163,7 +177,9 @@ async def _lead(process: _Process, election: LeaderElection, *, namespaces: Sequ
         try:
             installed = await process.sync.first()
         except NotFound as error:
-            raise _Ended(f"the CRDs are not installed ({error}); apply crds/ or set crds.install in the chart") from error
+            raise _Ended(
+                f"the CRDs are not installed ({error}); apply crds/ or set crds.install in the chart"
+            ) from error
         registry = kopf.get_default_registry()
         register(registry, cache=process.cache, queue=process.queue, installed=installed)
         group.create_task(process.queue.run())

@@ -35,7 +35,7 @@ class Probes:
             await runner.cleanup()
 
     @staticmethod
-    async def _answer(good: bool, word: str) -> web.Response:  # noqa: FBT001
+    async def _answer(good: bool, word: str) -> web.Response:
         return web.Response(text=word if good else f"not {word}", status=200 if good else 503)
 
     @staticmethod

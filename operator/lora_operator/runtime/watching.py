@@ -10,6 +10,7 @@ from lora_operator.api.kinds import (
     ADAPTER,
     CONTROLLER_REVISION,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
     ENDPOINT_SLICE,
     HTTP_ROUTE,
     JOB,
@@ -25,7 +26,7 @@ from lora_operator.runtime.queue import Key
 __all__ = ["CHILDREN", "OURS", "RESOURCES", "keys_of"]
 
 RESOURCES = (ADAPTER, LORA_DEPLOYMENT)
-CHILDREN = (JOB, POD, DEPLOYMENT, SERVICE, ENDPOINT_SLICE, CONTROLLER_REVISION, HTTP_ROUTE)
+CHILDREN = (JOB, POD, DEPLOYMENT, SERVICE, ENDPOINT_SLICE, CONTROLLER_REVISION, DISRUPTION_BUDGET, HTTP_ROUTE)
 OURS = f"app.kubernetes.io/managed-by={FIELD_MANAGER}"
 # Pods and slices are made by Kubernetes' own controllers, which copy our labels from template and Service.
 LABELS = ((LABEL_ADAPTER, ADAPTER), (LABEL_DEPLOYMENT, LORA_DEPLOYMENT))
