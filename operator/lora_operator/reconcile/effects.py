@@ -36,7 +36,7 @@ class Effects:
                 case Create():
                     await self._create(effect, owner=owner)
                 case Apply():
-                    await self._apply(effect)
+                    await self._apply(effect, owner=owner)
                 case Delete():
                     await self._delete(effect)
                 case Label():
@@ -61,7 +61,14 @@ class Effects:
             return
         self._cache.put(effect.kind, made)
 
-    async def _apply(self, effect: Apply) -> None:
+    async def _apply(self, effect: Apply, *, owner: Json) -> None:
+        if not effect.owned:  # an apply without force would still write into a stranger's object
+            meta = effect.manifest["metadata"]
+            found = await self._kube.get(effect.kind, namespace=meta["namespace"], name=meta["name"])
+            if found is not None:
+                self._cache.put(effect.kind, found)
+                if controller_of(found) != owner["metadata"]["uid"]:
+                    raise ForeignObject(f"{effect.kind.kind} {meta['name']} exists and is not ours")
         self._cache.put(effect.kind, await self._kube.apply(effect.kind, effect.manifest, force=effect.owned))
 
     async def _delete(self, effect: Delete) -> None:

@@ -24,6 +24,7 @@ class PodVerdict:
 
     passed: bool | None
     detail: str
+    wrong: bool = False  # it answered, but not as the validated model does
 
 
 class Verifier:
@@ -77,7 +78,7 @@ async def _answers(session: aiohttp.ClientSession, probe: ProbePod) -> PodVerdic
             detail = (
                 f"asked {question['prompt']!r}: found {found!r}, the validated model answers {question['answer']!r}"
             )
-            return PodVerdict(passed=False, detail=detail[:300])
+            return PodVerdict(passed=False, detail=detail[:300], wrong=True)
     if not probe.probes and not (await _complete(session, probe, prompt="Hello", tokens=4)).strip():
         return PodVerdict(passed=False, detail="the completion is empty")
     return PodVerdict(passed=True, detail=f"{len(probe.probes) or 1} question(s) answered as validated")

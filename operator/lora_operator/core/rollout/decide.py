@@ -18,7 +18,7 @@ from lora_operator.core.plan import Note, Plan, SetFinalizer
 from lora_operator.core.rollout.abort import advance_abort, begin_abort
 from lora_operator.core.rollout.deletion import delete
 from lora_operator.core.rollout.facts import with_conditions, with_facts
-from lora_operator.core.rollout.goal import Block, Goal, goal_of, need_of
+from lora_operator.core.rollout.goal import Block, Goal, goal_of
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.observed import Observed
 from lora_operator.core.rollout.pausing import hold, pause_or_resume
@@ -28,7 +28,7 @@ from lora_operator.core.rollout.requests import take_request
 from lora_operator.core.rollout.status import Phase
 from lora_operator.core.rollout.steady import blocked, given_up, steady
 
-__all__ = ["decide", "needs_supply"]
+__all__ = ["decide", "starting_goal"]
 
 _WITH_CANDIDATE = frozenset({Phase.PREPARING, Phase.REPLACING, Phase.PROMOTING, Phase.PAUSED})
 
@@ -36,18 +36,37 @@ _WITH_CANDIDATE = frozenset({Phase.PREPARING, Phase.REPLACING, Phase.PROMOTING, 
 def decide(observed: Observed, *, now: datetime) -> Plan:
     """The next plan."""
     s = Situation(observed=observed, status=with_facts(observed, observed.status), goal=goal_of(observed), now=now)
-    for rule in (delete, _unreadable, _adopt, take_request, _abort, _superseded, _paused, _advance, _start):
+    for rule in (
+        delete,
+        _unreadable,
+        _adopt,
+        _name_taken,
+        take_request,
+        _abort,
+        _refused,
+        _superseded,
+        _paused,
+        _advance,
+        _start,
+    ):
         move = rule(s)
         if move is not None:
             return _plan(s, move)
     return _plan(s, _rest(s))
 
 
-def needs_supply(observed: Observed, *, now: datetime) -> bool:
-    """Whether the decision would start a rollout of pods that ask for a device: only then nodes and pods are read."""
+def starting_goal(observed: Observed, *, now: datetime) -> Goal | None:
+    """The goal whose revision the decision will build or start; None when nothing is started.
+
+    Only then GPU supply and the artifact's claim are read: they cost calls, and nothing else depends on them.
+    """
     goal = goal_of(observed)
+    if isinstance(goal, Block):
+        return None
     s = Situation(observed=observed, status=observed.status, goal=goal, now=now)
-    return isinstance(goal, Goal) and _may_start(s, goal) and need_of(observed, goal) is not None
+    candidate = observed.status.candidate
+    unstored = candidate is not None and candidate.revision == goal.revision and goal.revision not in observed.records
+    return goal if unstored or _may_start(s, goal) else None
 
 
 def _unreadable(s: Situation) -> Move | None:
@@ -71,6 +90,31 @@ def _adopt(s: Situation) -> Move | None:
         effects=(SetFinalizer(present=True),),
         requeue_at=s.now,
     )
+
+
+def _name_taken(s: Situation) -> Move | None:
+    """An object that we need belongs to somebody else: it is never adopted, and nothing is half done beside it."""
+    route = s.observed.route
+    taken = list(s.observed.foreign)
+    if route is not None and not route.owned:
+        taken.append(f"{route.kind.kind} {s.observed.owner.namespace}/{route.name}")
+    if not taken:
+        return None
+    phase = s.status.phase if s.status.phase in _WITH_CANDIDATE | {Phase.ABORTING} else Phase.PENDING
+    message = f"{', '.join(taken)} exists and is not ours; rename or delete it, or rename this resource"
+    return Move(
+        status=replace(s.status, phase=phase), reason=Reason.NAME_TAKEN, message=message, stalled=True, warning=True
+    )
+
+
+def _refused(s: Situation) -> Move | None:
+    """The API server will never take the candidate's objects: a field that is passed through is wrong."""
+    refusal = s.observed.refusal
+    if refusal is None or refusal.reason is not Reason.INVALID:
+        return None
+    if s.status.phase not in (Phase.PREPARING, Phase.REPLACING) or s.status.candidate is None:
+        return None
+    return begin_abort(s, reason=refusal.reason, message=f"the API server refused it: {refusal.message}")
 
 
 def _abort(s: Situation) -> Move | None:
@@ -128,6 +172,9 @@ def _rest(s: Situation) -> Move:
 
 def _plan(s: Situation, move: Move) -> Plan:
     """The move with facts, conditions and the Event that tells of a change."""
+    refusal = s.observed.refusal
+    if refusal is not None and move.status.phase not in (Phase.ABORTING, Phase.ABORTED):
+        move = replace(move, reason=refusal.reason, message=refusal.message, ready=False, warning=True)
     status = with_conditions(with_facts(s.observed, move.status), move, now=s.now)
     before, after = s.observed.status, status.to_json()
     return Plan(

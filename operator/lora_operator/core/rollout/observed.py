@@ -21,7 +21,7 @@ from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import Router, RouteState
 from lora_operator.core.rollout.status import RolloutStatus
 
-__all__ = ["Answer", "Observed", "RolloutSettings", "Workload"]
+__all__ = ["Answer", "Observed", "Refusal", "RolloutSettings", "Workload"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,14 @@ class Answer:
 
     passed: bool
     reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The API server would not take an object of ours."""
+
+    reason: Reason  # Invalid: it never will; Forbidden: a right is missing
     message: str
 
 
@@ -91,6 +99,8 @@ class Observed:
     other_routes: tuple[RouteState, ...] = ()  # ours, left behind by another `traffic` member
     supply: Supply | None = None  # None: not needed, or no rights to read it
     answers: Mapping[str, Answer] = field(default_factory=dict)  # by pod uid
+    foreign: tuple[str, ...] = ()  # objects of names we need that belong to somebody else, e.g. "Service shop/fin"
+    refusal: Refusal | None = None  # what the API server said to our last writes; None: it took them
 
     def workload(self, revision: str) -> Workload:
         """What lives of a revision; an empty one when nothing does."""

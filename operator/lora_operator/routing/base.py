@@ -1,0 +1,22 @@
+"""What a router adds to the pure `core.rollout.router.Router`: reading its object and what its controller says of it.
+
+One writer per route: each LoRADeployment owns its route object alone.
+"""
+
+from typing import Protocol
+
+from lora_operator.api.kinds import Kind
+from lora_operator.core.build.owner import Owner
+from lora_operator.core.rollout.router import Router, RouteState
+from lora_operator.kube.client import Json, Kube
+
+__all__ = ["ReadingRouter"]
+
+
+class ReadingRouter(Router, Protocol):
+    """read, write, verify. `kind` is that of the object it writes."""
+
+    kind: Kind
+
+    async def read(self, kube: Kube, *, owner: Owner, cached: Json | None, fresh: bool) -> RouteState | None:
+        """The route as it is; None when there is none. `fresh`: a live read, because a shift depends on it."""

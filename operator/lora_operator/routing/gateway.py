@@ -1,0 +1,165 @@
+"""Gateway API: an operator-owned HTTPRoute on the user's Gateways.
+
+verify = the route says the weights, and every parent's controller reports Accepted and ResolvedRefs for exactly this
+generation. A controller that has not spoken yet is waited for; a missing Gateway and a refusing listener are told apart.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lora_operator.api.deployment import GatewayTraffic
+from lora_operator.api.kinds import GATEWAY, HTTP_ROUTE
+from lora_operator.api.reasons import Reason
+from lora_operator.core.build.httproute import build_http_route
+from lora_operator.core.build.owner import Owner, is_owned
+from lora_operator.core.build.revision import Revision
+from lora_operator.core.plan import Effect
+from lora_operator.core.rollout.children import apply_if_differs, delete_object
+from lora_operator.core.rollout.router import RouteState, Verdict
+from lora_operator.kube.client import Json, Kube
+from lora_operator.kube.errors import NotFound
+
+__all__ = ["GatewayRouter", "shares_of"]
+
+_USUAL_PORTS = {"http": 80, "https": 443}
+
+
+class GatewayRouter:
+    """Router of `traffic.gateway`."""
+
+    kind = HTTP_ROUTE
+
+    def __init__(self, traffic: GatewayTraffic) -> None:
+        self._traffic = traffic
+
+    async def read(self, kube: Kube, *, owner: Owner, cached: Json | None, fresh: bool) -> RouteState | None:
+        """The route, and the Gateways it hangs on."""
+        live = await _live_route(kube, owner) if fresh or cached is None else cached
+        if live is None:
+            return None
+        accepted, reason, message = _acceptance(live, wanted=self._traffic.parent_refs, namespace=owner.namespace)
+        endpoints: tuple[str, ...] = ()
+        if fresh or not accepted:
+            gateways = [await _gateway(kube, ref, namespace=owner.namespace) for ref in self._traffic.parent_refs]
+            missing = [
+                _where(ref, owner.namespace)
+                for ref, found in zip(self._traffic.parent_refs, gateways, strict=True)
+                if found is None
+            ]
+            if missing:
+                accepted, reason = False, Reason.GATEWAY_NOT_FOUND
+                message = f"spec.traffic.gateway.parentRefs names {', '.join(missing)}, which does not exist"
+            endpoints = tuple(self._endpoints(gateways))
+        return RouteState(
+            kind=HTTP_ROUTE,
+            live=live,
+            owned=is_owned(live, uid=owner.uid),
+            weights=shares_of(live, owner=owner),
+            accepted=accepted,
+            reason=reason,
+            message=message,
+            endpoints=endpoints,
+        )
+
+    def write(
+        self, owner: Owner, *, route: RouteState | None, revision: Revision | None, weights: Mapping[str, int]
+    ) -> tuple[Effect, ...]:
+        """The whole route at once, or its deletion."""
+        if route is not None and not route.owned:
+            return ()
+        if not weights:
+            return () if route is None else (delete_object(HTTP_ROUTE, route.live),)
+        if revision is None:
+            return ()
+        wanted = build_http_route(owner, self._traffic, routes=revision.routes, weights=weights)
+        return apply_if_differs(HTTP_ROUTE, live=None if route is None else route.live, wanted=wanted)
+
+    def verify(self, *, route: RouteState | None, weights: Mapping[str, int]) -> Verdict:
+        """Whether requests are known to go where `weights` says."""
+        if not weights:
+            gone = route is None or not route.owned
+            return Verdict(confirmed=gone, message="" if gone else "the route is being removed")
+        if route is None or route.weights != weights:
+            return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the route is being written")
+        if not route.accepted:
+            return Verdict(confirmed=False, reason=route.reason, message=route.message)
+        return Verdict(confirmed=True)
+
+    def _endpoints(self, gateways: Iterable[Json | None]) -> Iterable[str]:
+        for ref, gateway in zip(self._traffic.parent_refs, gateways, strict=True):
+            if gateway is None:
+                continue
+            listeners = [
+                listener
+                for listener in gateway["spec"].get("listeners") or ()
+                if ref.get("sectionName") in (None, listener["name"]) and ref.get("port") in (None, listener["port"])
+            ]
+            addresses = [
+                str(a["value"]) for a in (gateway.get("status") or {}).get("addresses") or () if a.get("value")
+            ]
+            for listener in listeners:
+                scheme = "https" if listener.get("protocol") == "HTTPS" else "http"
+                port = "" if listener["port"] == _USUAL_PORTS[scheme] else f":{listener['port']}"
+                for host in self._traffic.hostnames or addresses:
+                    yield f"{scheme}://{host}{port}/v1/chat/completions"
+
+
+def shares_of(route: Mapping[str, Any], *, owner: Owner) -> Mapping[str, int]:
+    """Weights by revision as the route says them; empty when its rules disagree or name what is not ours."""
+    found: list[dict[str, int]] = []
+    for rule in route["spec"].get("rules") or ():
+        shares: dict[str, int] = {}
+        for backend in rule.get("backendRefs") or ():
+            weight = int(backend.get("weight", 1))
+            if weight:
+                shares[str(backend["name"]).removeprefix(f"{owner.name}-")] = weight
+        found.append(shares)
+    if not found or any(shares != found[0] for shares in found):
+        return {}
+    return found[0]
+
+
+def _acceptance(
+    route: Mapping[str, Any], *, wanted: Iterable[Mapping[str, Any]], namespace: str
+) -> tuple[bool, Reason, str]:
+    """Accepted and ResolvedRefs of every parent, for the generation that is stored now."""
+    generation = route["metadata"].get("generation")
+    parents = (route.get("status") or {}).get("parents") or ()
+    for ref in wanted:
+        ours = [parent for parent in parents if _same_parent(parent.get("parentRef") or {}, ref, namespace)]
+        conditions = {c["type"]: c for parent in ours for c in parent.get("conditions") or ()}
+        for kind in ("Accepted", "ResolvedRefs"):
+            condition = conditions.get(kind)
+            if condition is None or condition.get("observedGeneration", generation) != generation:
+                return False, Reason.PROMOTING, f"{_where(ref, namespace)} has not taken the route yet"
+            if condition["status"] != "True":
+                said = f"{condition.get('reason', '')}: {condition.get('message', '')}"
+                return False, Reason.ROUTE_NOT_ACCEPTED, f"{_where(ref, namespace)}: {kind} is False, {said}"
+    return True, Reason.STABLE, ""
+
+
+def _same_parent(seen: Mapping[str, Any], wanted: Mapping[str, Any], namespace: str) -> bool:
+    return (
+        seen.get("name") == wanted.get("name")
+        and seen.get("namespace", namespace) == wanted.get("namespace", namespace)
+        and seen.get("sectionName") == wanted.get("sectionName")
+    )
+
+
+def _where(ref: Mapping[str, Any], namespace: str) -> str:
+    section = f" listener {ref['sectionName']}" if ref.get("sectionName") else ""
+    return f"Gateway {ref.get('namespace', namespace)}/{ref.get('name')}{section}"
+
+
+async def _live_route(kube: Kube, owner: Owner) -> Json | None:
+    try:
+        return await kube.get(HTTP_ROUTE, namespace=owner.namespace, name=owner.name)
+    except NotFound:
+        return None
+
+
+async def _gateway(kube: Kube, ref: Mapping[str, Any], *, namespace: str) -> Json | None:
+    try:
+        return await kube.get(GATEWAY, namespace=ref.get("namespace", namespace), name=str(ref["name"]))
+    except NotFound:
+        return None
