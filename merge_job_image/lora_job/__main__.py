@@ -1,0 +1,5 @@
+"""`python -m lora_job`."""
+
+from lora_job.cli import main
+
+main()
