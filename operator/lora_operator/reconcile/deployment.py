@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from lora_operator.api.deployment import Deployment, parse_deployment
+from lora_operator.api.deployment import Deployment, GatewayTraffic, parse_deployment
 from lora_operator.api.errors import Invalid
 from lora_operator.api.kinds import (
     ADAPTER,
@@ -45,6 +45,8 @@ from lora_operator.reconcile.step import Stepper
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.routing.base import ReadingRouter
 from lora_operator.routing.choose import router_for
+from lora_operator.routing.gateway import GatewayRouter
+from lora_operator.routing.service import ServiceRouter
 from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.clock import Clock
 from lora_operator.runtime.queue import Key
@@ -197,11 +199,16 @@ class DeploymentReconciler:
         }
 
     async def _route(self, owner: Owner, status: RolloutStatus, router: ReadingRouter | None) -> RouteState | None:
-        if router is None:
-            return None
-        fresh = status.phase in _MOVING or status.previous is not None or not status.endpoints
-        cached = self._cache.get(router.kind, namespace=owner.namespace, name=owner.name)
-        return await router.read(self._kube, owner=owner, cached=cached, fresh=fresh)
+        """The route of the spec; while the spec asks for none that we know, the one that is there."""
+        if router is not None:
+            fresh = status.phase in _MOVING or status.previous is not None or not status.endpoints
+            cached = self._cache.get(router.kind, namespace=owner.namespace, name=owner.name)
+            return await router.read(self._kube, owner=owner, cached=cached, fresh=fresh)
+        for known in (GatewayRouter(GatewayTraffic(parent_refs=(), hostnames=())), ServiceRouter()):
+            cached = self._cache.get(known.kind, namespace=owner.namespace, name=owner.name)
+            if cached is not None and is_owned(cached, uid=owner.uid):
+                return await known.read(self._kube, owner=owner, cached=cached, fresh=False)
+        return None
 
     def _other_routes(self, owner: Owner, route: RouteState | None, spec: Deployment | None) -> Iterable[RouteState]:
         """Ours of a kind that the spec no longer asks for; with an unreadable spec, all of ours."""

@@ -1,0 +1,362 @@
+"""A simulated cluster for rollouts: the API as the operator calls it, and the controllers that answer.
+
+    Deployment ─► pods (GPUs counted, ready after a while, by behaviour of the revision) ─► leave one tick after a scale-down
+    HTTPRoute  ─► Accepted and ResolvedRefs for its generation, one tick later
+    time       ─► moves only when the test says so
+
+Every write goes through `_write`, which checks what must hold at that moment (T1, T2, T6, T20) and can crash the operator
+before or after the k-th of them.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lora_operator.api.kinds import (
+    ADAPTER,
+    CLAIM,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    GATEWAY,
+    HTTP_ROUTE,
+    LORA_DEPLOYMENT,
+    NODE,
+    POD,
+    SERVICE,
+    Kind,
+)
+from lora_operator.api.names import LABEL_REVISION
+from lora_operator.core.plan import ProbePod
+from lora_operator.kube.errors import AlreadyExists, Conflict
+from lora_operator.reconcile.verifier import PodVerdict
+
+Json = dict[str, Any]
+CACHED = (ADAPTER, LORA_DEPLOYMENT, POD, DEPLOYMENT, SERVICE, CONTROLLER_REVISION, DISRUPTION_BUDGET, HTTP_ROUTE)
+START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+class Crash(BaseException):
+    """kill -9: not an Exception, so that no handler of the code under test may catch it."""
+
+
+class Violation(AssertionError):
+    """An invariant did not hold at a write."""
+
+
+class Cluster:
+    """Implements lora_operator.kube.client.Kube."""
+
+    def __init__(self, *, gpus: int = 2, gateway: bool = True) -> None:
+        self.now = START
+        self.gpus = gpus
+        self.objects: dict[tuple[Kind, str], Json] = {}
+        self.writes: list[str] = []
+        self.crash_at: tuple[int, str] | None = None  # number of the write, "before" or "after"
+        self.behaviour: Callable[[str], str] = lambda adapter: "good"  # by adapter name of the revision
+        self.gateway_takes = True
+        self.downtime_allowed = False
+        self.watch_invariants = True
+        self._uids = itertools.count(1)
+        self._versions = itertools.count(1)
+        self._unreferenced: dict[str, datetime] = {}
+        self.put(NODE, {"metadata": {"name": "node-a"}, "status": {"allocatable": {"nvidia.com/gpu": gpus}, "conditions": [{"type": "Ready", "status": "True"}]}})
+        self.put(CLAIM, {"metadata": {"name": "models"}, "spec": {"accessModes": ["ReadWriteMany"]}})
+        if gateway:
+            self.put(GATEWAY, {"metadata": {"name": "public"}, "spec": {"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}})
+
+    # ---- the world's own hand -------------------------------------------------------------------------------------
+    def put(self, kind: Kind, obj: Json) -> Json:
+        """Stores an object without the operator's knowledge."""
+        meta = obj.setdefault("metadata", {})
+        meta.setdefault("namespace", "shop")
+        meta.setdefault("uid", f"uid-{next(self._uids)}")
+        meta.setdefault("generation", 1)
+        meta["resourceVersion"] = str(next(self._versions))
+        obj = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
+        self.objects[kind, meta["name"]] = obj
+        return obj
+
+    def peek(self, kind: Kind, name: str) -> Json | None:
+        """An object as it is."""
+        return self.objects.get((kind, name))
+
+    def every(self, kind: Kind) -> list[Json]:
+        """All of a kind, by name."""
+        return [obj for (k, _), obj in sorted(self.objects.items(), key=lambda item: item[0][1]) if k == kind]
+
+    def edit(self, kind: Kind, name: str, change: Callable[[Json], None]) -> None:
+        """What a person does with kubectl."""
+        obj = copy.deepcopy(self.objects[kind, name])
+        change(obj)
+        self._store(kind, obj)
+
+    def remove(self, kind: Kind, name: str) -> None:
+        """Deletes at once, with everything that hangs on it."""
+        gone = self.objects.pop((kind, name))
+        uid = gone["metadata"]["uid"]
+        for (k, n), obj in list(self.objects.items()):
+            if any(ref["uid"] == uid for ref in obj["metadata"].get("ownerReferences", ())):
+                self.remove(k, n)
+
+    def tick(self, seconds: float = 1) -> None:
+        """The controllers act once, and time passes."""
+        self.now += timedelta(seconds=seconds)
+        for pod in self.every(POD):
+            self._advance_pod(pod)
+        for deployment in self.every(DEPLOYMENT):
+            self._scale(deployment)
+        for route in self.every(HTTP_ROUTE):
+            self._accept(route)
+
+    def _advance_pod(self, pod: Json) -> None:
+        name = pod["metadata"]["name"]
+        if "deletionTimestamp" in pod["metadata"]:
+            del self.objects[POD, name]
+            return
+        if pod["spec"].get("nodeName") is None:
+            self._schedule(pod)
+            return
+        behaviour = self.behaviour(pod["metadata"]["annotations"]["adapter"])
+        container: Json = {"name": "runtime", "restartCount": 0, "ready": False, "state": {"running": {}}}
+        if behaviour == "crash":
+            container |= {"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                          "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "loading\nValueError: no such layer"}}}  # fmt: skip
+        elif behaviour == "image":
+            container |= {"image": "nowhere/x:1", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
+        ready = behaviour in ("good", "wrong")
+        status = {
+            "podIP": "10.0.0." + pod["metadata"]["uid"].removeprefix("uid-"),
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "containerStatuses": [container],
+        }
+        if pod["status"] != status:
+            self._store(POD, {**pod, "status": status})
+
+    def _schedule(self, pod: Json) -> None:
+        need = _gpus(pod)
+        used = sum(_gpus(other) for other in self.every(POD) if other["spec"].get("nodeName"))
+        if used + need <= self.gpus:
+            self._store(POD, {**pod, "spec": {**pod["spec"], "nodeName": "node-a"}, "status": {"conditions": []}})
+            return
+        waiting = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                   "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+                   "lastTransitionTime": pod["metadata"]["creationTimestamp"]}  # fmt: skip
+        if pod["status"].get("conditions") != [waiting]:
+            self._store(POD, {**pod, "status": {"conditions": [waiting]}})
+
+    def _scale(self, deployment: Json) -> None:
+        meta, spec = deployment["metadata"], deployment["spec"]
+        labels = spec["template"]["metadata"]["labels"]
+        ours = [pod for pod in self.every(POD) if pod["metadata"].get("labels", {}).get(LABEL_REVISION) == labels[LABEL_REVISION]]
+        staying = [pod for pod in ours if "deletionTimestamp" not in pod["metadata"]]
+        for pod in staying[spec["replicas"] :]:
+            self._store(POD, {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": _stamp(self.now)}})
+        for _ in range(spec["replicas"] - len(staying)):
+            uid = f"uid-{next(self._uids)}"
+            record = self.peek(CONTROLLER_REVISION, meta["name"])
+            self.put(
+                POD,
+                {
+                    "metadata": {
+                        "name": f"{meta['name']}-{uid}",
+                        "uid": uid,
+                        "labels": labels,
+                        "annotations": {"adapter": record["data"]["adapter"] if record else ""},
+                        "creationTimestamp": _stamp(self.now),
+                        "ownerReferences": [{"uid": meta["uid"], "controller": True, "kind": "Deployment", "name": meta["name"]}],
+                    },
+                    "spec": {"containers": spec["template"]["spec"]["containers"]},
+                    "status": {},
+                },
+            )
+
+    def _accept(self, route: Json) -> None:
+        if not self.gateway_takes:
+            return
+        generation = route["metadata"]["generation"]
+        parents = [
+            {
+                "parentRef": ref,
+                "conditions": [{"type": kind, "status": "True", "observedGeneration": generation} for kind in ("Accepted", "ResolvedRefs")],
+            }
+            for ref in route["spec"]["parentRefs"]
+        ]
+        if route.get("status", {}).get("parents") != parents:
+            self._store(HTTP_ROUTE, {**route, "status": {"parents": parents}})
+
+    def _store(self, kind: Kind, obj: Json) -> Json:
+        """Keeps version and generation as an API server does."""
+        name = obj["metadata"]["name"]
+        before = self.objects.get((kind, name))
+        if before is not None and before == obj:
+            return before
+        obj = copy.deepcopy(obj)
+        obj["metadata"]["resourceVersion"] = str(next(self._versions))
+        if before is not None and before.get("spec") != obj.get("spec"):
+            obj["metadata"]["generation"] = before["metadata"]["generation"] + 1
+        self.objects[kind, name] = obj
+        return obj
+
+    # ---- Kube -----------------------------------------------------------------------------------------------------
+    async def get(self, kind: Kind, *, namespace: str | None, name: str) -> Json | None:
+        return copy.deepcopy(self.objects.get((kind, name)))
+
+    async def list(self, kind: Kind, *, namespace: str | None = None, labels: str = "") -> list[Json]:
+        return copy.deepcopy(self.every(kind))
+
+    async def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Json:
+        def act() -> Json:
+            if (kind, manifest["metadata"]["name"]) in self.objects:
+                raise AlreadyExists(manifest["metadata"]["name"])
+            return self.put(kind, copy.deepcopy(dict(manifest)))
+
+        return self._write(f"create {kind.kind} {manifest['metadata']['name']}", act)
+
+    async def apply(self, kind: Kind, manifest: Mapping[str, Any], *, force: bool) -> Json:
+        def act() -> Json:
+            name = manifest["metadata"]["name"]
+            before = self.objects.get((kind, name))
+            if before is None:
+                return self.put(kind, copy.deepcopy(dict(manifest)))
+            merged = _merge(before, manifest)
+            return self._store(kind, merged)
+
+        return self._write(f"apply {kind.kind} {manifest['metadata']['name']}", act)
+
+    async def patch(
+        self, kind: Kind, *, namespace: str, name: str, body: Mapping[str, Any], subresource: str | None = None
+    ) -> Json:
+        def act() -> Json:
+            before = self.objects[kind, name]
+            wanted = body.get("metadata", {}).get("resourceVersion")
+            if wanted is not None and wanted != before["metadata"]["resourceVersion"]:
+                raise Conflict(name)
+            meta = {k: v for k, v in body.get("metadata", {}).items() if k not in ("resourceVersion", "uid")}
+            patched = _patched(before, {**({"metadata": meta} if meta else {}), **{k: v for k, v in body.items() if k != "metadata"}})
+            stored = self._store(kind, patched)
+            if "deletionTimestamp" in stored["metadata"] and not stored["metadata"].get("finalizers"):
+                self.remove(kind, name)
+            return stored
+
+        what = subresource or ("finalizers" if "finalizers" in body.get("metadata", {}) else "object")
+        return self._write(f"patch {kind.kind} {name} {what}", act)
+
+    async def delete(self, kind: Kind, *, namespace: str, name: str, uid: str) -> None:
+        def act() -> Json:
+            found = self.objects.get((kind, name))
+            if found is not None and found["metadata"]["uid"] == uid:
+                self.remove(kind, name)
+            return {}
+
+        self._write(f"delete {kind.kind} {name}", act)
+
+    def _write(self, what: str, act: Callable[[], Json]) -> Json:
+        if what.startswith("create Event"):
+            return act()
+        self.writes.append(what)
+        if self.crash_at == (len(self.writes), "before"):
+            raise Crash(what)
+        done = copy.deepcopy(act())
+        if self.watch_invariants:
+            self.check(what)
+        if self.crash_at == (len(self.writes), "after"):
+            raise Crash(what)
+        return done
+
+    # ---- what must hold at every write ------------------------------------------------------------------------------
+    def shares(self) -> dict[str, int]:
+        """Weights by revision as the data plane sees them."""
+        shares: dict[str, int] = {}
+        for route in self.every(HTTP_ROUTE):
+            for rule in route["spec"]["rules"]:
+                found = {ref["name"].rsplit("-", 1)[1]: ref["weight"] for ref in rule["backendRefs"] if ref["weight"]}
+                if shares and found != shares:
+                    raise Violation(f"T19: rules disagree: {found} and {shares}")
+                shares = found
+        for service in self.every(SERVICE):
+            if service["metadata"]["labels"].get("app.kubernetes.io/component") == "router":
+                shares = {service["spec"]["selector"][LABEL_REVISION]: 100}
+        return shares
+
+    def ready(self, revision: str) -> int:
+        """Ready pods of a revision."""
+        count = 0
+        for pod in self.every(POD):
+            if pod["metadata"].get("labels", {}).get(LABEL_REVISION) != revision or "deletionTimestamp" in pod["metadata"]:
+                continue
+            count += any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+        return count
+
+    def check(self, what: str) -> None:
+        shares = self.shares()
+        if shares and sum(shares.values()) != 100:
+            raise Violation(f"T20: {shares} after {what}")
+        for revision in shares:
+            if (" HTTPRoute " in what or " Service " in what) and what.startswith("apply") and not self.ready(revision) and not self.downtime_allowed:
+                raise Violation(f"T1: weight without a ready pod: {revision} after {what}")
+        for deployment in self.every(DEPLOYMENT):
+            revision = deployment["metadata"]["labels"][LABEL_REVISION]
+            if revision in shares and deployment["spec"]["replicas"] == 0 and not self.downtime_allowed:
+                raise Violation(f"T2: {revision} has weight and no replicas after {what}")
+            if revision in shares:
+                self._unreferenced[revision] = self.now
+            since = self._unreferenced.get(revision)
+            if since is not None and deployment["spec"]["replicas"] == 0 and not self.downtime_allowed:
+                waited = (self.now - since).total_seconds()
+                if revision not in shares and waited < 60:
+                    raise Violation(f"T6: {revision} scaled down {waited} s after its last request, after {what}")
+                self._unreferenced.pop(revision)
+
+    def note_traffic(self) -> None:
+        """Remembers which revisions have traffic at this moment (for T6)."""
+        for revision in self.shares():
+            self._unreferenced[revision] = self.now
+
+
+class FakeVerifier:
+    """Answers at once, by the pod's behaviour."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._verdicts: dict[str, PodVerdict] = {}
+
+    def verdict(self, uid: str) -> PodVerdict | None:
+        return self._verdicts.get(uid)
+
+    def start(self, probe: ProbePod, *, key: object) -> None:
+        pod = self._cluster.objects[POD, probe.pod]
+        good = self._cluster.behaviour(pod["metadata"]["annotations"]["adapter"]) == "good"
+        detail = "answered" if good else "asked 'What is a bond?': found 'A', the validated model answers 'B'"
+        self._verdicts[probe.uid] = PodVerdict(passed=good, detail=detail, wrong=not good)
+
+    def forget(self, uid: str) -> None:
+        self._verdicts.pop(uid, None)
+
+
+def _gpus(pod: Mapping[str, Any]) -> int:
+    return sum(int(c.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)) for c in pod["spec"]["containers"])
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _merge(before: Any, wanted: Any) -> Any:
+    if isinstance(before, dict) and isinstance(wanted, Mapping):
+        return {**before, **{key: _merge(before.get(key), value) for key, value in wanted.items()}}
+    return copy.deepcopy(wanted)
+
+
+def _patched(before: Any, patch: Any) -> Any:
+    if not isinstance(patch, Mapping):
+        return copy.deepcopy(patch)
+    base = dict(before) if isinstance(before, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            base.pop(key, None)
+        else:
+            base[key] = _patched(base.get(key), value)
+    return base

@@ -1,0 +1,176 @@
+"""Runs the real reconcile loop of LoRADeployment against the simulated cluster, with or without a crash in the middle."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from lora_operator.api.kinds import ADAPTER, LORA_DEPLOYMENT
+from lora_operator.core.rollout.status import Phase
+from lora_operator.kube.errors import ApiError
+from lora_operator.reconcile.deployment import DeploymentReconciler
+from lora_operator.reconcile.effects import Effects
+from lora_operator.reconcile.step import Stepper
+from lora_operator.runtime.cache import Cache
+from lora_operator.runtime.queue import Key
+from lora_operator.settings import parse_settings
+from tests.fakes.cluster import CACHED, Cluster, Crash, FakeVerifier
+
+Json = dict[str, Any]
+NAME = "fin"
+KEY = Key(LORA_DEPLOYMENT.plural, "shop", NAME)
+RESTING = frozenset({Phase.STABLE, Phase.ABORTED, Phase.PENDING, Phase.PAUSED})
+
+
+class _Clock:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def now(self) -> datetime:
+        return self._cluster.now
+
+
+class _Events:
+    """Events are told, not stored."""
+
+    def __init__(self) -> None:
+        self.notes: list[Any] = []
+
+    async def record(self, _: Json, notes: tuple[Any, ...]) -> None:
+        self.notes += notes
+
+
+class Driver:
+    """One operator process after another."""
+
+    def __init__(self, cluster: Cluster, *, profiles: Json | None = None) -> None:
+        self.cluster = cluster
+        self.events = _Events()
+        self._settings = parse_settings(
+            {"profiles": profiles or {}}, operator_image="localhost/operator:1", job_image="localhost/job:1", image_pull_policy="Never"
+        )
+        self.phases: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: nothing is remembered but what the cluster stores."""
+        self.cache = Cache()
+        self.verifier = FakeVerifier(self.cluster)
+        effects = Effects(kube=self.cluster, cache=self.cache, verifier=self.verifier)  # type: ignore[arg-type]
+        stepper = Stepper(kube=self.cluster, cache=self.cache, effects=effects, events=self.events)  # type: ignore[arg-type]
+        self._reconciler = DeploymentReconciler(
+            kube=self.cluster,
+            cache=self.cache,
+            stepper=stepper,
+            verifier=self.verifier,  # type: ignore[arg-type]
+            settings=self._settings,
+            clock=_Clock(self.cluster),
+        )
+
+    @property
+    def status(self) -> Json:
+        """Status of the resource as stored; empty when it is gone."""
+        found = self.cluster.peek(LORA_DEPLOYMENT, NAME)
+        return {} if found is None else dict(found.get("status") or {})
+
+    def condition(self, kind: str) -> Json:
+        """A condition of it."""
+        return next((c for c in self.status.get("conditions", ()) if c["type"] == kind), {})
+
+    async def step(self) -> float | None:
+        """The cache catches up, then one reconcile; a crash starts a new process."""
+        for kind in CACHED:
+            self.cache.replace(kind, await self.cluster.list(kind))
+        try:
+            after = await self._reconciler.reconcile(KEY)
+        except Crash:
+            self.cluster.crash_at = None
+            self.restart()
+            return 0.0
+        except ApiError:
+            return 0.5
+        phase = self.status.get("phase", "")
+        if not self.phases or self.phases[-1] != phase:
+            self.phases.append(phase)
+        return after
+
+    async def settle(self, *, ticks: int = 600) -> None:
+        """Until nothing moves any more: no write in three rounds and nothing planned but the slow look again."""
+        quiet = 0
+        for _ in range(ticks):
+            writes = len(self.cluster.writes)
+            after = await self.step()
+            moved = len(self.cluster.writes) != writes
+            quiet = 0 if moved else quiet + 1
+            if quiet >= 3 and self._rests(after):
+                return
+            self.cluster.tick(1 if moved or after is None else min(max(after, 1), 30))
+            self.cluster.note_traffic()
+        raise AssertionError(f"does not settle: {self.status.get('phase')} {self.condition('Ready')}")
+
+    def _rests(self, after: float | None) -> bool:
+        if self.cluster.peek(LORA_DEPLOYMENT, NAME) is None:
+            return True
+        status = self.status
+        waits = after is not None and status.get("phase") not in RESTING
+        return not waits and status.get("phase") in RESTING and "previous" not in status
+
+    def run(self, work: Callable[[], Any] | None = None) -> None:
+        """`settle` for tests without an event loop, after what a person does."""
+        if work is not None:
+            work()
+        asyncio.run(self.settle())
+
+
+def adapter(name: str, *, digest: str | None = None, ready: bool = True, **status: Any) -> Json:
+    """A LoRAAdapter as its own controller would leave it."""
+    return {
+        "metadata": {"name": name},
+        "spec": {},
+        "status": {
+            "phase": "Ready" if ready else "Merging",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False", "reason": "Ready" if ready else "Merging", "message": "", "observedGeneration": 1}],
+            "artifact": {
+                "digest": digest or f"sha256:{name}",
+                "uri": f"pvc://models/artifacts/shop/{name}/abc",
+                "quantization": "None",
+                "serving": {"weightsBytes": 270_000_000, "kvBytesPerToken": 23_040, "maxPositionEmbeddings": 8192},
+            },
+            "validation": {"probes": [{"prompt": "What is a bond?", "answer": "B", "margin": 2.0}]},
+            **status,
+        },
+    }  # fmt: skip
+
+
+def deployment(*, adapter: str = "v1", gpus: int = 1, replicas: int = 1, traffic: Json | None = None, **spec: Any) -> Json:
+    """A LoRADeployment as a person writes it."""
+    resources = {"resources": {"limits": {"nvidia.com/gpu": gpus}}} if gpus else {}
+    return {
+        "metadata": {"name": NAME},
+        "spec": {
+            "adapterRef": {"name": adapter},
+            "replicas": replicas,
+            "runtime": {"profile": "transformers", "servedModelName": "fin", **resources},
+            "strategy": {"type": "Replace"},
+            "traffic": traffic or {"gateway": {"parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}], "hostnames": ["fin.example.com"]}},
+            **spec,
+        },
+    }  # fmt: skip
+
+
+def started(cluster: Cluster, **spec: Any) -> Driver:
+    """A cluster in which adapters v1, v2 and v3 are Ready and the deployment was just applied."""
+    for name in ("v1", "v2", "v3"):
+        cluster.put(ADAPTER, adapter(name))
+    cluster.put(LORA_DEPLOYMENT, deployment(**spec))
+    return Driver(cluster)
+
+
+def point_to(driver: Driver, name: str) -> None:
+    """`kubectl patch`: adapterRef names another adapter."""
+    driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["spec"]["adapterRef"].update(name=name))
+
+
+def ask(driver: Driver, verb: str, value: str) -> None:
+    """`kubectl annotate`: a one-shot request."""
+    driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["metadata"].setdefault("annotations", {}).update({f"loraops.dev/{verb}": value}))

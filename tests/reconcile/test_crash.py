@@ -1,0 +1,132 @@
+"""T8: kill -9 of the operator before or after any write of any scenario ends in the same final state.
+
+The invariants T1, T2, T6, T19 and T20 are checked by the simulated cluster at every write of every run.
+"""
+
+import asyncio
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from lora_operator.api.kinds import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    HTTP_ROUTE,
+    LORA_DEPLOYMENT,
+    POD,
+    SERVICE,
+)
+from tests.fakes.cluster import Cluster
+from tests.fakes.rollout_driver import NAME, Driver, ask, point_to, started
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a person does, one thing after the other; each is settled before the next."""
+
+    acts: tuple[Callable[[Driver], None], ...]
+    gpus: int = 2
+    bad: str = ""  # adapter that never becomes ready
+    how: str = "crash"
+    downtime: bool = False
+    spec: Json | None = None
+    hasty: bool = False  # the second act comes while the first is in motion
+
+
+def _nothing(_: Driver) -> None:
+    """The first deployment is act enough."""
+
+
+def _delete(driver: Driver) -> None:
+    driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T13:00:00Z"))
+
+
+def _back(driver: Driver) -> None:
+    ask(driver, "rollback-to", f"{_revision(driver, 'v1')}/1")
+
+
+def _revision(driver: Driver, adapter: str) -> str:
+    found = [r for r in driver.cluster.every(CONTROLLER_REVISION) if r["data"]["adapter"] == adapter]
+    return str(found[0]["data"]["revision"])
+
+
+SCENARIOS = {
+    "the first deployment": Scenario(acts=(_nothing,)),
+    "a first deployment that crashes": Scenario(acts=(_nothing,), bad="v1"),
+    "replace beside the old version": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"))),
+    "replace after the old version": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), gpus=1, downtime=True),
+    "a bad version is rolled back": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), bad="v2"),
+    "a wrong model is rolled back": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), bad="v2", how="wrong"),
+    "a bad version gives the GPU back": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), bad="v2", gpus=1, downtime=True),
+    "rollback to the version before": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"), _back)),
+    "a third version during the second": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v3")), hasty=True, gpus=3),
+    "back to the first during the second": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v1")), hasty=True),
+    "deletion": Scenario(acts=(_nothing, _delete)),
+    "plain Service": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), spec={"traffic": {"service": {}}}),
+    "two replicas": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), gpus=4, spec={"replicas": 2}),
+}  # fmt: skip
+
+
+async def play(scenario: Scenario, *, crash_at: tuple[int, str] | None) -> tuple[Cluster, Driver]:
+    """The scenario from the beginning, killed once."""
+    cluster = Cluster(gpus=scenario.gpus)
+    cluster.downtime_allowed = scenario.downtime
+    cluster.behaviour = lambda name: scenario.how if name == scenario.bad else "good"
+    cluster.crash_at = crash_at
+    driver = started(cluster, **(scenario.spec or {}))
+    for number, act in enumerate(scenario.acts):
+        act(driver)
+        if scenario.hasty and number == 1:
+            for _ in range(4):
+                await driver.step()
+                cluster.tick()
+                cluster.note_traffic()
+        else:
+            await driver.settle()
+    return cluster, driver
+
+
+def final_state(cluster: Cluster) -> Json:
+    """Everything that a person or a router could see, without times, uids and versions."""
+    kinds = (HTTP_ROUTE, SERVICE, DEPLOYMENT, CONTROLLER_REVISION, DISRUPTION_BUDGET)
+    state: Json = {
+        f"{kind.kind}/{obj['metadata']['name']}": copy.deepcopy(obj.get("spec", obj.get("data")))
+        for kind in kinds
+        for obj in cluster.every(kind)
+    }
+    state["pods"] = sorted(re.sub(r"uid-\d+", "", pod["metadata"]["name"]) for pod in cluster.every(POD))
+    resource = cluster.peek(LORA_DEPLOYMENT, NAME)
+    status = copy.deepcopy((resource or {}).get("status", {}))
+    for condition in status.get("conditions", ()):
+        condition.pop("lastTransitionTime")
+        condition["message"] = re.sub(r"uid-\d+", "", condition["message"])
+    for entry in status.get("history", ()):
+        for moving in ("startTime", "completionTime", "durationSeconds"):
+            entry.pop(moving)
+    for request in status.get("lastRequests", {}).values():
+        request.pop("time")
+    status.get("downtime", {}).pop("seconds", None)
+    status.get("abort", {}).pop("evidence", None)
+    if "abort" in status:
+        status["abort"]["message"] = re.sub(r"uid-\d+", "", status["abort"]["message"])
+    state["status"] = status
+    return state
+
+
+@pytest.mark.parametrize("name", SCENARIOS, ids=str)
+def test_a_crash_at_any_write_ends_in_the_same_state(name: str) -> None:
+    scenario = SCENARIOS[name]
+    undisturbed, _ = asyncio.run(play(scenario, crash_at=None))
+    wanted = final_state(undisturbed)
+    for k in range(1, len(undisturbed.writes) + 1):
+        for moment in ("before", "after"):
+            cluster, _ = asyncio.run(play(scenario, crash_at=(k, moment)))
+            assert cluster.crash_at is None, f"write {k} was never reached"
+            assert final_state(cluster) == wanted, f"killed {moment} write {k}: {undisturbed.writes[k - 1]}"
