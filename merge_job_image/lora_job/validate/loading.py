@@ -1,0 +1,130 @@
+"""Loading a checkpoint with transformers: offline, safetensors only, no remote code, and no silence about tensors.
+
+transformers only logs a report when tensors are missing or left over; here they are problems of the artifact.
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# lm-eval draws bars of its own; `progress` tells how far a run is
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lora_job.validate.harness import Subject
+
+FLOAT32_LOGITS_LIMIT = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model, and what transformers would have said only in its log."""
+
+    subject: Subject
+    problems: tuple[str, ...]
+    dtype: torch.dtype
+
+
+class NotLoadable(Exception):
+    """transformers cannot build a model from the directory; the message is one sentence."""
+
+
+def best_device() -> torch.device:
+    """The accelerator where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(stored: torch.dtype, *, device: torch.device) -> torch.dtype:
+    """What to calculate in: as stored, unless this processor would have to emulate it."""
+    if device.type == "cuda" or stored is torch.float32:
+        return stored
+    native = stored is torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
+    return stored if native else torch.float32
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers draws a bar per load and logs what is returned as a value anyway."""
+    transformers.utils.logging.disable_progress_bar()
+    level = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.utils.logging.set_verbosity(level)
+
+
+def _named(problem: str, names: Any) -> list[str]:
+    found = sorted(str(name) for name in names)
+    if not found:
+        return []
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return [f"{problem}: {found[0]}{more}"]
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer of a directory."""
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotLoadable(f"the tokenizer of {directory} cannot be loaded: {_first_line(error)}") from None
+    except Exception as error:  # noqa: BLE001 - the Rust tokenizer raises bare Exception for a broken file
+        raise NotLoadable(f"the tokenizer of {directory} cannot be loaded: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def load(directory: Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Loaded:
+    """Model and tokenizer; `dtype` None chooses by what is stored and what this machine can do."""
+    device = device or best_device()
+    tokenizer = load_tokenizer(directory)
+    try:
+        with _quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                directory,
+                dtype=dtype or "auto",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise NotLoadable(f"the model in {directory} cannot be loaded: {_first_line(error)}") from None
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise NotLoadable(f"the model in {directory} cannot be loaded: {_first_line(error)}") from None
+    problems = [
+        *_named("tensors missing from the checkpoint", info["missing_keys"]),
+        *_named("tensors the model does not know", info["unexpected_keys"]),
+        *_named("tensors of another shape than the model's", [key[0] for key in info["mismatched_keys"]]),
+    ]
+    chosen = dtype or compute_dtype(model.dtype, device=device)
+    model.to(device=device, dtype=chosen)
+    model.eval()
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Loaded(subject=Subject(model=model, tokenizer=tokenizer), problems=tuple(problems), dtype=chosen)
+
+
+def parameter_count(model: Any) -> int:
+    """How many numbers a model has (tied ones once)."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def weights_bytes(model: Any) -> int:
+    """What parameters and buffers occupy."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))

@@ -1,0 +1,99 @@
+"""What a merged model claims to be: base, adapters and recipe, from its merge.json or from the command line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_job.outcome import Refused
+
+MANIFEST = "merge.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How base and adapters were combined; the defaults are what a plain PEFT merge does."""
+
+    strategy: str = "linear"
+    weights: tuple[float, ...] = (1.0,)
+    scale: float = 1.0
+    quantization: str = "none"
+
+    @property
+    def has_one_live_adapter(self) -> bool:
+        """Whether running the adapter live must predict the same as the merged model."""
+        return self.strategy == "linear" and len(self.weights) == 1 and self.scale == 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A directory a manifest names, with the digest it had then ("" when not recorded)."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What merge.json says of a model."""
+
+    recipe: Recipe
+    base: Source | None
+    adapters: tuple[Source, ...]
+    digest: str
+    """The model's own digest, "" when not recorded."""
+    allowed_template: str
+    """sha256 of a chat template that may differ from the base's, "" for none."""
+
+
+def _source(raw: Any) -> Source | None:
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("path"), str):
+        return None
+    return Source(path=Path(raw["path"]), digest=str(raw.get("digest") or ""))
+
+
+def _weights(recipe: Mapping[str, Any], adapters: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+    listed = recipe.get("weights")
+    if isinstance(listed, list) and listed:
+        return tuple(float(weight) for weight in listed)
+    return tuple(float(adapter.get("weight", 1.0)) for adapter in adapters) or (1.0,)
+
+
+def parse_manifest(raw: object, *, where: str) -> Manifest:
+    """A manifest from its JSON value."""
+    if not isinstance(raw, dict):
+        raise Refused("InvalidManifest", f"{where}: expected a JSON object, found {type(raw).__name__}")
+    recipe = raw.get("recipe", {})
+    adapters = [adapter for adapter in raw.get("adapters", []) if isinstance(adapter, dict)]
+    if not isinstance(recipe, dict):
+        raise Refused("InvalidManifest", f"{where}: field 'recipe': expected an object, found {type(recipe).__name__}")
+    try:
+        parsed = Recipe(
+            strategy=str(recipe.get("strategy", "linear")),
+            weights=_weights(recipe, adapters),
+            scale=float(recipe.get("scale", 1.0)),
+            quantization=str(recipe.get("quantization", "none")),
+        )
+    except (TypeError, ValueError) as error:
+        raise Refused("InvalidManifest", f"{where}: the recipe's numbers cannot be read: {error}") from None
+    output = raw.get("output", {})
+    return Manifest(
+        recipe=parsed,
+        base=_source(raw.get("base")),
+        adapters=tuple(source for adapter in adapters if (source := _source(adapter)) is not None),
+        digest=str(output.get("digest") or "") if isinstance(output, dict) else "",
+        allowed_template=str(recipe.get("allowedChatTemplate") or ""),
+    )
+
+
+def read_manifest(model: Path) -> Manifest | None:
+    """The manifest of a model; None when it was not merged by this engine."""
+    path = model / MANIFEST
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise Refused("InvalidManifest", f"{path}: expected JSON: {error}") from None
+    return parse_manifest(raw, where=str(path))

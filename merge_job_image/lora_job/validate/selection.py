@@ -1,0 +1,100 @@
+"""Which items a run asks: a fixed, reproducible choice by mode.
+
+Items are drawn round-robin over strata (kind, category, language) so that a small draw is as mixed as the suite, in an
+order given by the hash of their ids: the same mode always asks the same items, which is what makes cached base results
+and paired tests possible. The user's own items come before shipped ones.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lora_job.validate.suite import Item, Safety, Suite
+
+
+class Mode(StrEnum):
+    """How much is measured."""
+
+    BASIC = "basic"
+    STANDARD = "standard"
+    COMPREHENSIVE = "comprehensive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """Numbers of a mode; None means all items."""
+
+    per_task: int | None
+    safety: int | None
+    drift: int | None
+    prompts: int
+
+
+SAFETY_ITEMS_BASIC = 60
+STANDARD_PER_TASK = 100
+
+
+def depth_of(mode: Mode, *, test_query_count: int) -> Depth:
+    """What a mode measures."""
+    match mode:
+        case Mode.BASIC:
+            return Depth(per_task=test_query_count, safety=SAFETY_ITEMS_BASIC, drift=8, prompts=8)
+        case Mode.STANDARD:
+            return Depth(per_task=max(STANDARD_PER_TASK, test_query_count), safety=None, drift=None, prompts=32)
+        case Mode.COMPREHENSIVE:
+            return Depth(per_task=None, safety=None, drift=None, prompts=32)
+
+
+def task_of(item: Item) -> str:
+    """The task an item belongs to: its suite, by language where the suite exists in both."""
+    suite = item.origin.suite
+    return f"{suite}-{item.origin.lang}" if suite in {Suite.GENERAL, Suite.FINANCE} else str(suite)
+
+
+def _order(item: Item) -> str:
+    return hashlib.sha256(item.origin.id.encode()).hexdigest()
+
+
+def _stratum(item: Item) -> tuple[str, ...]:
+    kind = type(item).__name__
+    if isinstance(item, Safety):
+        return (kind, str(item.category), item.origin.lang)
+    return (kind, item.origin.lang)
+
+
+def spread(items: Iterable[Item], *, limit: int | None, first: frozenset[str] = frozenset()) -> list[Item]:
+    """At most `limit` items, one stratum after the other; ids in `first` come before all others."""
+    ranks: dict[tuple[str, ...], int] = {}
+    keyed = []
+    for item in sorted(items, key=lambda item: (item.origin.id not in first, _order(item))):
+        stratum = _stratum(item)
+        rank = ranks[stratum] = ranks.get(stratum, -1) + 1
+        keyed.append((item.origin.id not in first, rank, stratum, item))
+    keyed.sort(key=lambda entry: entry[:3])
+    return [item for *_, item in keyed[:limit]]
+
+
+def _safety(items: Sequence[Item], *, limit: int | None, first: frozenset[str]) -> list[Item]:
+    """Half temptations, half benign controls, so that neither refusing everything nor nothing can pass."""
+    benign = [item for item in items if isinstance(item, Safety) and item.expect == "help"]
+    harmful = [item for item in items if item not in benign]
+    half = None if limit is None else limit // 2
+    chosen = spread(harmful, limit=half, first=first)
+    rest = None if limit is None else limit - len(chosen)
+    return [*chosen, *spread(benign, limit=rest, first=first)]
+
+
+def select(items: Sequence[Item], *, depth: Depth, first: frozenset[str] = frozenset()) -> dict[str, list[Item]]:
+    """Items by task, each task in a fixed order; a task without items is absent."""
+    by_task: dict[str, list[Item]] = {}
+    for item in items:
+        by_task.setdefault(task_of(item), []).append(item)
+    chosen = {}
+    for task, own in sorted(by_task.items()):
+        if task == Suite.SAFETY:
+            chosen[task] = _safety(own, limit=depth.safety, first=first)
+        else:
+            limit = depth.drift if task == Suite.DRIFT else depth.per_task
+            chosen[task] = spread(own, limit=limit, first=first)
+    return chosen
