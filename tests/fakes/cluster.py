@@ -62,10 +62,25 @@ class Cluster:
         self._uids = itertools.count(1)
         self._versions = itertools.count(1)
         self._unreferenced: dict[str, datetime] = {}
-        self.put(NODE, {"metadata": {"name": "node-a"}, "status": {"allocatable": {"nvidia.com/gpu": gpus}, "conditions": [{"type": "Ready", "status": "True"}]}})
+        self.put(
+            NODE,
+            {
+                "metadata": {"name": "node-a"},
+                "status": {
+                    "allocatable": {"nvidia.com/gpu": gpus},
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
+            },
+        )
         self.put(CLAIM, {"metadata": {"name": "models"}, "spec": {"accessModes": ["ReadWriteMany"]}})
         if gateway:
-            self.put(GATEWAY, {"metadata": {"name": "public"}, "spec": {"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}})
+            self.put(
+                GATEWAY,
+                {
+                    "metadata": {"name": "public"},
+                    "spec": {"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
+                },
+            )
 
     # ---- the world's own hand -------------------------------------------------------------------------------------
     def put(self, kind: Kind, obj: Json) -> Json:
@@ -125,7 +140,10 @@ class Cluster:
             container |= {"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                           "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "loading\nValueError: no such layer"}}}  # fmt: skip
         elif behaviour == "image":
-            container |= {"image": "nowhere/x:1", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
+            container |= {
+                "image": "nowhere/x:1",
+                "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
+            }
         ready = behaviour in ("good", "wrong")
         status = {
             "podIP": "10.0.0." + pod["metadata"]["uid"].removeprefix("uid-"),
@@ -150,7 +168,11 @@ class Cluster:
     def _scale(self, deployment: Json) -> None:
         meta, spec = deployment["metadata"], deployment["spec"]
         labels = spec["template"]["metadata"]["labels"]
-        ours = [pod for pod in self.every(POD) if pod["metadata"].get("labels", {}).get(LABEL_REVISION) == labels[LABEL_REVISION]]
+        ours = [
+            pod
+            for pod in self.every(POD)
+            if pod["metadata"].get("labels", {}).get(LABEL_REVISION) == labels[LABEL_REVISION]
+        ]
         staying = [pod for pod in ours if "deletionTimestamp" not in pod["metadata"]]
         for pod in staying[spec["replicas"] :]:
             self._store(POD, {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": _stamp(self.now)}})
@@ -166,7 +188,9 @@ class Cluster:
                         "labels": labels,
                         "annotations": {"adapter": record["data"]["adapter"] if record else ""},
                         "creationTimestamp": _stamp(self.now),
-                        "ownerReferences": [{"uid": meta["uid"], "controller": True, "kind": "Deployment", "name": meta["name"]}],
+                        "ownerReferences": [
+                            {"uid": meta["uid"], "controller": True, "kind": "Deployment", "name": meta["name"]}
+                        ],
                     },
                     "spec": {"containers": spec["template"]["spec"]["containers"]},
                     "status": {},
@@ -180,7 +204,10 @@ class Cluster:
         parents = [
             {
                 "parentRef": ref,
-                "conditions": [{"type": kind, "status": "True", "observedGeneration": generation} for kind in ("Accepted", "ResolvedRefs")],
+                "conditions": [
+                    {"type": kind, "status": "True", "observedGeneration": generation}
+                    for kind in ("Accepted", "ResolvedRefs")
+                ],
             }
             for ref in route["spec"]["parentRefs"]
         ]
@@ -235,7 +262,9 @@ class Cluster:
             if wanted is not None and wanted != before["metadata"]["resourceVersion"]:
                 raise Conflict(name)
             meta = {k: v for k, v in body.get("metadata", {}).items() if k not in ("resourceVersion", "uid")}
-            patched = _patched(before, {**({"metadata": meta} if meta else {}), **{k: v for k, v in body.items() if k != "metadata"}})
+            patched = _patched(
+                before, {**({"metadata": meta} if meta else {}), **{k: v for k, v in body.items() if k != "metadata"}}
+            )
             stored = self._store(kind, patched)
             if "deletionTimestamp" in stored["metadata"] and not stored["metadata"].get("finalizers"):
                 self.remove(kind, name)
@@ -285,7 +314,10 @@ class Cluster:
         """Ready pods of a revision."""
         count = 0
         for pod in self.every(POD):
-            if pod["metadata"].get("labels", {}).get(LABEL_REVISION) != revision or "deletionTimestamp" in pod["metadata"]:
+            if (
+                pod["metadata"].get("labels", {}).get(LABEL_REVISION) != revision
+                or "deletionTimestamp" in pod["metadata"]
+            ):
                 continue
             count += any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
         return count
@@ -295,7 +327,12 @@ class Cluster:
         if shares and sum(shares.values()) != 100:
             raise Violation(f"T20: {shares} after {what}")
         for revision in shares:
-            if (" HTTPRoute " in what or " Service " in what) and what.startswith("apply") and not self.ready(revision) and not self.downtime_allowed:
+            if (
+                (" HTTPRoute " in what or " Service " in what)
+                and what.startswith("apply")
+                and not self.ready(revision)
+                and not self.downtime_allowed
+            ):
                 raise Violation(f"T1: weight without a ready pod: {revision} after {what}")
         for deployment in self.every(DEPLOYMENT):
             revision = deployment["metadata"]["labels"][LABEL_REVISION]
@@ -337,7 +374,9 @@ class FakeVerifier:
 
 
 def _gpus(pod: Mapping[str, Any]) -> int:
-    return sum(int(c.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)) for c in pod["spec"]["containers"])
+    return sum(
+        int(c.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)) for c in pod["spec"]["containers"]
+    )
 
 
 def _stamp(moment: datetime) -> str:

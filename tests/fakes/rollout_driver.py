@@ -47,7 +47,10 @@ class Driver:
         self.cluster = cluster
         self.events = _Events()
         self._settings = parse_settings(
-            {"profiles": profiles or {}}, operator_image="localhost/operator:1", job_image="localhost/job:1", image_pull_policy="Never"
+            {"profiles": profiles or {}},
+            operator_image="localhost/operator:1",
+            job_image="localhost/job:1",
+            image_pull_policy="Never",
         )
         self.phases: list[str] = []
         self.restart()
@@ -142,7 +145,9 @@ def adapter(name: str, *, digest: str | None = None, ready: bool = True, **statu
     }  # fmt: skip
 
 
-def deployment(*, adapter: str = "v1", gpus: int = 1, replicas: int = 1, traffic: Json | None = None, **spec: Any) -> Json:
+def deployment(
+    *, adapter: str = "v1", gpus: int = 1, replicas: int = 1, traffic: Json | None = None, **spec: Any
+) -> Json:
     """A LoRADeployment as a person writes it."""
     resources = {"resources": {"limits": {"nvidia.com/gpu": gpus}}} if gpus else {}
     return {
@@ -173,4 +178,8 @@ def point_to(driver: Driver, name: str) -> None:
 
 def ask(driver: Driver, verb: str, value: str) -> None:
     """`kubectl annotate`: a one-shot request."""
-    driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["metadata"].setdefault("annotations", {}).update({f"loraops.dev/{verb}": value}))
+    driver.cluster.edit(
+        LORA_DEPLOYMENT,
+        NAME,
+        lambda obj: obj["metadata"].setdefault("annotations", {}).update({f"loraops.dev/{verb}": value}),
+    )

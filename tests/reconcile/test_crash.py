@@ -45,7 +45,9 @@ def _nothing(_: Driver) -> None:
 
 
 def _delete(driver: Driver) -> None:
-    driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T13:00:00Z"))
+    driver.cluster.edit(
+        LORA_DEPLOYMENT, NAME, lambda obj: obj["metadata"].update(deletionTimestamp="2026-01-01T13:00:00Z")
+    )
 
 
 def _back(driver: Driver) -> None:

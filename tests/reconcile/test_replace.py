@@ -83,7 +83,9 @@ def test_replace_with_a_free_gpu_shifts_then_drains_then_scales_down() -> None:
     assert driver.status["downtime"] == {"seconds": 0}
     order = [write for write in driver.cluster.writes[before:] if "status" not in write]
     route = order.index("apply HTTPRoute fin")
-    assert [w.split("-")[0] for w in order[route + 1 :]] == ["apply Deployment fin"], "only the old version is scaled after the shift"
+    assert [w.split("-")[0] for w in order[route + 1 :]] == ["apply Deployment fin"], (
+        "only the old version is scaled after the shift"
+    )
 
 
 def test_replace_without_a_free_gpu_declares_its_downtime() -> None:
@@ -100,11 +102,17 @@ def test_more_gpus_than_exist_is_refused_with_numbers_and_v1_goes_on() -> None:
     driver = stable()
 
     def want_many() -> None:
-        driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda o: o["spec"]["runtime"]["resources"]["limits"].update({"nvidia.com/gpu": 8}))
+        driver.cluster.edit(
+            LORA_DEPLOYMENT, NAME, lambda o: o["spec"]["runtime"]["resources"]["limits"].update({"nvidia.com/gpu": 8})
+        )
 
     driver.run(want_many)
     ready = driver.condition("Ready")
-    assert (ready["reason"], driver.condition("Stalled")["status"], driver.status["phase"]) == ("InsufficientGPU", "True", "Pending")
+    assert (ready["reason"], driver.condition("Stalled")["status"], driver.status["phase"]) == (
+        "InsufficientGPU",
+        "True",
+        "Pending",
+    )
     assert "8 nvidia.com/gpu each" in ready["message"]
     assert "2 in all" in ready["message"]
     assert driver.condition("Available")["status"] == "True"
@@ -130,8 +138,12 @@ def test_gpus_held_by_others_are_waited_for_and_it_heals() -> None:
     [
         pytest.param("crash", "PodFailed", "ValueError: no such layer", id="a crash loop is told with its last line"),
         pytest.param("image", "ImageNotAvailable", "nowhere/x:1", id="an image that cannot be pulled is named"),
-        pytest.param("never-ready", "ProgressDeadlineExceeded", "0 of 1 pods ready", id="never ready ends at the deadline"),
-        pytest.param("wrong", "WrongModelAnswers", "found 'A'", id="a pod that answers as another model gets no weight"),
+        pytest.param(
+            "never-ready", "ProgressDeadlineExceeded", "0 of 1 pods ready", id="never ready ends at the deadline"
+        ),
+        pytest.param(
+            "wrong", "WrongModelAnswers", "found 'A'", id="a pod that answers as another model gets no weight"
+        ),
     ],
 )
 def test_a_bad_version_is_rolled_back_and_sticky(behaviour: str, reason: str, words: str) -> None:
@@ -227,7 +239,11 @@ async def test_abort_during_preparation_leaves_the_old_version_untouched() -> No
         driver.cluster.tick()
     ask(driver, "abort", f"{driver.status['candidate']['revision']}/1")
     await driver.settle()
-    assert (driver.status["phase"], served(driver), driver.status["abort"]["reason"]) == ("Aborted", "v1", "AbortRequested")
+    assert (driver.status["phase"], served(driver), driver.status["abort"]["reason"]) == (
+        "Aborted",
+        "v1",
+        "AbortRequested",
+    )
 
 
 async def test_revision_3_during_2_during_1_ends_with_1_and_3_only() -> None:
@@ -266,7 +282,9 @@ async def test_revision_3_during_2_during_1_ends_with_1_and_3_only() -> None:
         pytest.param(lambda spec: spec.update(replicas=-1), "Invalid", "True", id="a value of the wrong kind"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_said_and_the_old_version_goes_on(change: Callable[[Json], None], reason: str, stalled: str) -> None:
+def test_what_cannot_be_done_is_said_and_the_old_version_goes_on(
+    change: Callable[[Json], None], reason: str, stalled: str
+) -> None:
     driver = stable()
     driver.cluster.put(ADAPTER, adapter("building", ready=False))
     gates = [{"name": "safety", "status": "FAIL"}, {"name": "fidelity", "status": "FAIL"}]
@@ -283,7 +301,8 @@ def test_what_cannot_be_done_is_said_and_the_old_version_goes_on(change: Callabl
 def test_force_deploy_overrides_soft_gates_and_says_so() -> None:
     driver = stable()
     driver.cluster.put(
-        ADAPTER, adapter("weak", ready=False, phase="Rejected", validation={"gates": [{"name": "score", "status": "FAIL"}]})
+        ADAPTER,
+        adapter("weak", ready=False, phase="Rejected", validation={"gates": [{"name": "score", "status": "FAIL"}]}),
     )
     driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["spec"].update(forceDeploy=True))
     driver.run(lambda: point_to(driver, "weak"))
@@ -296,7 +315,10 @@ def test_force_deploy_overrides_soft_gates_and_says_so() -> None:
 def test_force_deploy_never_overrides_a_hard_gate() -> None:
     driver = stable()
     driver.cluster.put(
-        ADAPTER, adapter("broken", ready=False, phase="Rejected", validation={"gates": [{"name": "fidelity", "status": "FAIL"}]})
+        ADAPTER,
+        adapter(
+            "broken", ready=False, phase="Rejected", validation={"gates": [{"name": "fidelity", "status": "FAIL"}]}
+        ),
     )
     driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["spec"].update(forceDeploy=True))
     driver.run(lambda: point_to(driver, "broken"))
@@ -361,11 +383,15 @@ def _wishes(driver: Driver) -> Json:
     """What is asked for, without versions and uids."""
     kinds = (HTTP_ROUTE, SERVICE, DEPLOYMENT, CONTROLLER_REVISION)
     return {
-        f"{kind.kind}/{obj['metadata']['name']}": obj.get("spec", obj.get("data")) for kind in kinds for obj in driver.cluster.every(kind)
+        f"{kind.kind}/{obj['metadata']['name']}": obj.get("spec", obj.get("data"))
+        for kind in kinds
+        for obj in driver.cluster.every(kind)
     }
 
 
-@pytest.mark.parametrize("kind", [HTTP_ROUTE, SERVICE], ids=["the route's name is taken", "the public Service's name is taken"])
+@pytest.mark.parametrize(
+    "kind", [HTTP_ROUTE, SERVICE], ids=["the route's name is taken", "the public Service's name is taken"]
+)
 def test_a_foreign_object_is_never_adopted(kind: Any) -> None:
     cluster = Cluster()
     spec = {"rules": [], "parentRefs": []} if kind is HTTP_ROUTE else {"selector": {"app": "shop"}}
@@ -383,7 +409,11 @@ def test_deletion_takes_the_route_first_then_drains_then_lets_go() -> None:
     cluster = driver.cluster
     before = len(cluster.writes)
     deleted_at = cluster.now
-    driver.run(lambda: cluster.edit(LORA_DEPLOYMENT, NAME, lambda o: o["metadata"].update(deletionTimestamp="2026-01-01T12:10:00Z")))
+    driver.run(
+        lambda: cluster.edit(
+            LORA_DEPLOYMENT, NAME, lambda o: o["metadata"].update(deletionTimestamp="2026-01-01T12:10:00Z")
+        )
+    )
     assert cluster.peek(LORA_DEPLOYMENT, NAME) is None
     assert cluster.every(DEPLOYMENT) == cluster.every(POD) == []
     effects = [write for write in cluster.writes[before:] if not write.endswith("status")]
@@ -413,7 +443,10 @@ def test_a_missing_gateway_is_named_and_it_heals() -> None:
         _once(driver)
     assert driver.condition("Ready")["reason"] == "GatewayNotFound"
     assert "infra/public" in driver.condition("Ready")["message"]
-    cluster.put(GATEWAY, {"metadata": {"name": "public"}, "spec": {"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}})
+    cluster.put(
+        GATEWAY,
+        {"metadata": {"name": "public"}, "spec": {"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}},
+    )
     cluster.gateway_takes = True
     driver.run()
     assert driver.status["phase"] == "Stable"
@@ -435,7 +468,9 @@ def test_plain_service_switches_its_selector_to_ready_pods_only() -> None:
 
 def test_changing_the_router_moves_no_traffic_to_another_revision_and_cleans_up() -> None:
     driver = stable()
-    driver.run(lambda: driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["spec"].update(traffic={"service": {}})))
+    driver.run(
+        lambda: driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["spec"].update(traffic={"service": {}}))
+    )
     assert driver.cluster.peek(HTTP_ROUTE, NAME) is None
     assert driver.cluster.shares() == {driver.status["stable"]["revision"]: 100}
 
@@ -447,7 +482,10 @@ def test_replica_edits_scale_stable_and_never_resurrect_a_candidate() -> None:
     driver.run(lambda: driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["spec"].update(replicas=3)))
     assert replicas(driver) == {"v1": 3, "v2": 0}
     assert driver.status["replicas"] == 3
-    assert driver.status["selector"] == f"loraops.dev/deployment=fin,loraops.dev/revision={driver.status['stable']['revision']}"
+    assert (
+        driver.status["selector"]
+        == f"loraops.dev/deployment=fin,loraops.dev/revision={driver.status['stable']['revision']}"
+    )
     assert len(driver.cluster.every(DISRUPTION_BUDGET)) == 1
     driver.run(lambda: driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["spec"].update(replicas=1)))
     assert driver.cluster.every(DISRUPTION_BUDGET) == []
@@ -456,7 +494,11 @@ def test_replica_edits_scale_stable_and_never_resurrect_a_candidate() -> None:
 def test_a_gitops_re_apply_moves_nothing() -> None:
     driver = stable()
     writes = len(driver.cluster.writes)
-    driver.run(lambda: driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: obj["metadata"].setdefault("labels", {}).update(team="x")))
+    driver.run(
+        lambda: driver.cluster.edit(
+            LORA_DEPLOYMENT, NAME, lambda obj: obj["metadata"].setdefault("labels", {}).update(team="x")
+        )
+    )
     assert len(driver.cluster.writes) == writes
 
 
@@ -514,7 +556,13 @@ def test_without_rights_on_nodes_the_scheduler_is_the_judge() -> None:
     driver = stable(cluster_gpus=1)
     driver.cluster.downtime_allowed = True
     driver.cluster.remove(NODE, "node-a")
-    driver.cluster.put(NODE, {"metadata": {"name": "node-a"}, "status": {"allocatable": {"nvidia.com/gpu": 99}, "conditions": [{"type": "Ready", "status": "True"}]}})
+    driver.cluster.put(
+        NODE,
+        {
+            "metadata": {"name": "node-a"},
+            "status": {"allocatable": {"nvidia.com/gpu": 99}, "conditions": [{"type": "Ready", "status": "True"}]},
+        },
+    )
     driver.run(lambda: point_to(driver, "v2"))
     assert served(driver) == "v2", "the scheduler found no room beside v1, so v1 made room"
     assert driver.status["downtime"]["seconds"] > 0

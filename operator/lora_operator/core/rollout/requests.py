@@ -18,13 +18,14 @@ from lora_operator.core.rollout.status import Phase, Request, RolloutStatus
 __all__ = ["VERBS", "take_request"]
 
 VERBS = ("abort", "rollback-to", "pause", "resume", "promote", "promote-full", "retry")
+LONGEST = 256  # what the schema stores of a value and of a result
 _IN_FLIGHT = frozenset({Phase.PREPARING, Phase.REPLACING, Phase.PROMOTING, Phase.PAUSED})
 
 
 def take_request(s: Situation) -> Move | None:
     """The move that answers the first new request; None when there is none."""
     for verb in VERBS:
-        value = s.observed.annotations.get(f"{GROUP}/{verb}")
+        value = s.observed.annotations.get(f"{GROUP}/{verb}", "")[:LONGEST]
         known = s.status.last_requests.get(verb)
         if value and (known is None or known.value != value):
             return _ANSWERS[verb](s, verb, value)
@@ -96,7 +97,7 @@ def _ignored(s: Situation, verb: str, value: str, why: str) -> Move:
 
 
 def _recorded(s: Situation, verb: str, value: str, *, result: str) -> RolloutStatus:
-    request = Request(value=value, time=s.now, result=result)
+    request = Request(value=value, time=s.now, result=result[:LONGEST])
     return replace(s.status, last_requests={**s.status.last_requests, verb: request})
 
 
