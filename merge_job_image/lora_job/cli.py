@@ -1,158 +1,142 @@
-"""The command `lora-job`: what the Jobs run, and what works on a workstation without any cluster.
+"""The command line `lora-job`: what users and Jobs call, and how every command ends.
 
-Command modules are imported when they are called: `lora-job verify` runs in an image without torch and must start at once.
+Nothing here imports torch: `lora-job verify` runs in the operator's small image. Command modules register themselves and import their
+engines only when called. One sentence on stderr for every error; LORA_DEBUG=1 adds the traceback.
 """
 
+import os
+import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
-from lora_job.outcome import run
+from lora_job.digest import combine, hash_files, parse_digest
+from lora_job.files import check_directory, list_files
+from lora_job.merge import commands as merge_commands
+from lora_job.outcome import (
+    Done,
+    Ended,
+    Infrastructure,
+    Refused,
+    Terminated,
+    raise_on_sigterm,
+    write_termination_message,
+)
+from lora_job.progress import Progress
+from lora_job.reasons import Reason
+from lora_job.sources import commands as source_commands
+from lora_job.strict_json import read_object
+from lora_job.validate import commands as validate_commands
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run"]
 
 app = typer.Typer(
-    add_completion=False,
+    name="lora-job",
+    help="Merge LoRA adapters into a base model, prove that the result is right, and validate it.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Fetch, merge, validate and verify LoRA models.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-Directory = Annotated[Path, typer.Option(help="a directory")]
-Report = Annotated[Path | None, typer.Option(help="write the report here")]
-Config = Annotated[Path | None, typer.Option(help="settings.yaml; unknown keys are refused")]
 
 
-@app.command()
-def fetch(
-    source: Annotated[
-        list[str], typer.Option(help="a source as JSON, optionally with name, role and digest; repeatable")
-    ],
-    output: Annotated[Path, typer.Option(help="the store: remote sources and the digest cache live below .sources")],
-    digest: Annotated[str, typer.Option(help="expected digest of a single source")] = "",
-    claims: Annotated[Path, typer.Option(help="where claims are mounted")] = Path("/claims"),
-    report: Report = None,
-    config: Config = None,
-) -> None:
-    """Resolve sources, check digests and free space."""
-
-    def command() -> dict[str, object]:
-        from lora_job.settings import check_settings  # noqa: PLC0415
-        from lora_job.sources.fetch import fetch_sources  # noqa: PLC0415
-
-        check_settings(config)
-        return fetch_sources(source, digest=digest, claims=claims, store=output, report=report)
-
-    run(command)
+@app.callback()
+def _root() -> None:
+    """Keeps `lora-job` a group of commands."""
 
 
 @app.command()
 def verify(
-    directory: Annotated[Path, typer.Argument(help="a published model")],
-    digest: Annotated[str, typer.Option(help="expected digest; default: what its merge.json says")] = "",
-    config: Config = None,
-) -> None:
-    """Check a model directory against its digest. Needs no torch."""
-
-    def command() -> dict[str, object]:
-        from lora_job.settings import check_settings  # noqa: PLC0415
-        from lora_job.verify import verify_directory  # noqa: PLC0415
-
-        check_settings(config)
-        return verify_directory(directory, expected=digest)
-
-    run(command)
-
-
-@app.command()
-def inspect(
-    base: Directory,
-    adapter: Annotated[list[str], typer.Option(help="an adapter's directory; repeatable")],
-    as_json: Annotated[bool, typer.Option("--json", help="the plan as JSON")] = False,
-    allow_unverified_base: Annotated[bool, typer.Option(help="go on although the adapter names another base")] = False,
-    allow_chat_template: Annotated[
-        str, typer.Option(help="sha256 of the changed chat template that may come with the adapter")
-    ] = "",
-    config: Config = None,
-) -> None:
-    """Show what a merge would do; refuses what merge would refuse."""
-
-    def command() -> dict[str, object]:
-        from lora_job.merge.command import Request, show_plan  # noqa: PLC0415
-        from lora_job.settings import check_settings  # noqa: PLC0415
-
-        check_settings(config)
-        request = Request.of(
-            base=base,
-            adapters=adapter,
-            allow_unverified_base=allow_unverified_base,
-            allow_chat_template=allow_chat_template,
+    directory: Annotated[Path, typer.Argument(help="Model directory.")],
+    digest: Annotated[str, typer.Option(help="sha256:… that it must have; otherwise merge.json's.")] = "",
+) -> Done:
+    """Read every file of a model once and compare its digest; needs no torch."""
+    root = check_directory(directory, what="model")
+    expected = parse_digest(digest, where="--digest") if digest else _recorded_digest(root)
+    facts = list_files(root)
+    total = sum(fact.size for fact in facts)
+    with Progress("verify", total=total, unit="B") as progress:
+        found = combine(hash_files(facts, tick=progress.advance))
+    if found != expected:
+        raise Refused(
+            Reason.DIGEST_MISMATCH,
+            f"{root}: expected digest {expected}, found {found}; the model is not the one that was published",
         )
-        return show_plan(request, as_json=as_json)
-
-    run(command)
+    return Done(message=f"{root} has digest {found}", artifact={"digest": found, "sizeBytes": total})
 
 
-@app.command()
-def merge(
-    base: Directory,
-    adapter: Annotated[list[str], typer.Option(help="DIR or DIR=WEIGHT; repeatable")],
-    output: Annotated[Path | None, typer.Option(help="publish exactly here")] = None,
-    output_root: Annotated[
-        Path | None, typer.Option(help="publish below here, in a directory named by the build's hash")
-    ] = None,
-    strategy: Annotated[str, typer.Option(help="linear|slerp|task_arithmetic|ties|dare_linear|dare_ties")] = "linear",
-    scale: float = 1.0,
-    t: float = 0.5,
-    density: float = 0.5,
-    seed: int = 0,
-    dtype: Annotated[str, typer.Option(help="auto|bfloat16|float16|float32")] = "auto",
-    device: Annotated[str, typer.Option(help="auto|cpu|cuda")] = "auto",
-    quantization: Annotated[str, typer.Option(help="none|bnb-nf4|bnb-int8|fp8-dynamic|w4a16")] = "none",
-    allow_unverified_base: Annotated[bool, typer.Option(help="go on although the adapter names another base")] = False,
-    allow_chat_template: Annotated[
-        str, typer.Option(help="sha256 of the changed chat template that may come with the adapter")
-    ] = "",
-    workers: Annotated[int, typer.Option(min=1, help="shards at a time")] = 2,
-    fetch_report: Annotated[
-        Path | None, typer.Option(help="digests from `lora-job fetch`, believed while files are unchanged")
-    ] = None,
-    report: Report = None,
-    config: Config = None,
-) -> None:
-    """Merge adapters into a base: streamed, verified, published by one rename."""
+def _recorded_digest(root: Path) -> str:
+    manifest = root / "merge.json"
+    if not manifest.is_file():
+        raise Refused(Reason.INVALID_OPTION, f"{root} has no merge.json that records a digest: name it with --digest")
+    output = read_object(manifest, reason=Reason.INVALID_MANIFEST).get("output")
+    recorded = output.get("digest") if isinstance(output, dict) else None
+    if not isinstance(recorded, str):
+        raise Refused(Reason.INVALID_MANIFEST, f"{manifest}: field 'output.digest': expected sha256:…, found nothing")
+    return parse_digest(recorded, where=f"{manifest}: field 'output.digest'")
 
-    def command() -> dict[str, object]:
-        from lora_job.merge.command import Request, merge_model  # noqa: PLC0415
-        from lora_job.settings import check_settings  # noqa: PLC0415
 
-        check_settings(config)
-        request = Request.of(
-            base=base,
-            adapters=adapter,
-            output=output,
-            output_root=output_root,
-            strategy=strategy,
-            scale=scale,
-            t=t,
-            density=density,
-            seed=seed,
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-            allow_unverified_base=allow_unverified_base,
-            allow_chat_template=allow_chat_template,
-            workers=workers,
-            fetch_report=fetch_report,
-        )
-        return merge_model(request, report=report)
+merge_commands.register(app)
+source_commands.register(app)
+validate_commands.register(app)
 
-    run(command)
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _end_of(error: Exception) -> Ended:
+    """The sentence for an exception that no command meant for a person."""
+    if isinstance(error, TyperException):
+        text = getattr(error, "format_message", error.__str__)()
+        return Refused(Reason.INVALID_USAGE, f"{_one_line(text)} (see lora-job --help)")
+    _show_traceback()
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return Infrastructure(Reason.OPERATING_SYSTEM, f"{where}{error.strerror or error}")
+    if isinstance(error, MemoryError):
+        return Infrastructure(Reason.OPERATING_SYSTEM, "out of memory; give the command more, or lower --workers")
+    kind = type(error).__name__
+    return Infrastructure(
+        Reason.INTERNAL, f"internal error, please report it ({kind}: {error}); LORA_DEBUG=1 shows where"
+    )
+
+
+def _attempt(arguments: Sequence[str]) -> Done | Ended | int:
+    """Every way a command can end, as a value. An int is the exit code of --help and the like."""
+    try:
+        result = app(args=list(arguments), prog_name="lora-job", standalone_mode=False)
+    except Ended as ended:
+        return ended
+    except (KeyboardInterrupt, typer.Abort):
+        return Terminated(Reason.TERMINATED, "interrupted; nothing was published")
+    except Exception as error:  # noqa: BLE001 - the last frame before a person: they get a sentence, never a traceback
+        return _end_of(error)
+    return result if isinstance(result, Done | int) else 0
+
+
+def _show_traceback() -> None:
+    if os.environ.get("LORA_DEBUG"):
+        traceback.print_exc()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command; returns its exit code."""
+    raise_on_sigterm()
+    end = _attempt(arguments)
+    if isinstance(end, int):
+        return end
+    write_termination_message(end)
+    if isinstance(end, Done):
+        return 0
+    sys.stderr.write(f"lora-job: {end.reason}: {_one_line(end.message)}\n")
+    return end.exit_code
 
 
 def main() -> None:
-    """Entry point."""
-    from lora_job.validate.commands import register  # noqa: PLC0415
-
-    register(app)
-    app()
+    """Console script."""
+    sys.exit(run(sys.argv[1:]))

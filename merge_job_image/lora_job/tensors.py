@@ -1,34 +1,53 @@
-"""Safetensors headers and checkpoint layouts, read strictly and without torch.
+"""Safetensors headers and checkpoint layouts, read strictly: everything that two readers could understand differently is refused.
 
-A file that a lenient reader would accept is refused here: duplicate keys, overlaps, holes, wrong sizes, trailing bytes. What is
-merged and served must have one meaning only.
+Own parser, because the library maps whole files and accepts what we must not; 8 bytes little-endian length, JSON, then data without holes.
+Never reads a weight and never imports torch.
 """
 
-import json
 import math
-import struct
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from lora_job.files import inside
 from lora_job.outcome import Refused
+from lora_job.reasons import Reason
+from lora_job.strict_json import parse_object, read_object
 
-__all__ = ["ITEM_BYTES", "Checkpoint", "Header", "TensorInfo", "read_checkpoint", "read_header"]
+__all__ = ["DTYPE_BYTES", "FLOATS", "Checkpoint", "Entry", "Header", "read_checkpoint", "read_header"]
 
-MAX_HEADER = 64 << 20
-MAX_DEPTH = 4
+HEADER_LIMIT = 64 * 2**20
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-ITEM_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8,
-    "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-}  # fmt: skip
+DTYPE_BYTES: Mapping[str, int] = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "F8_E8M0": 1,
+    "U16": 2,
+    "I16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "U32": 4,
+    "I32": 4,
+    "F32": 4,
+    "U64": 8,
+    "I64": 8,
+    "F64": 8,
+    "C64": 8,
+}
+FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where a tensor lies: bytes [begin, end) after the header."""
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One tensor of a header; begin and end are offsets into the data section."""
 
     name: str
     dtype: str
@@ -37,186 +56,217 @@ class TensorInfo:
     end: int
 
     @property
-    def nbytes(self) -> int:
-        """Size in the file."""
+    def size(self) -> int:
         return self.end - self.begin
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
-    """A parsed header; `data` is the file offset of byte 0 of the tensors, `raw` the header's bytes with their length in front."""
+    """A file's description. `raw` is everything before the data, byte for byte."""
 
     path: Path
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, str]
-    data: int
     raw: bytes
+    entries: tuple[Entry, ...]
+    """In the order of their data."""
+    metadata: Mapping[str, str]
+
+    @property
+    def data_start(self) -> int:
+        return len(self.raw)
+
+    @property
+    def file_size(self) -> int:
+        return len(self.raw) + (self.entries[-1].end if self.entries else 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model's shards in the index's order of files; each tensor in exactly one."""
+    """A model's weights: its files in order, and where each tensor is."""
 
     root: Path
-    shards: Mapping[str, Header]  # by file name
-    has_index: bool
+    shards: Mapping[str, Header]
+    """By file name."""
+    file_of: Mapping[str, str]
+    """File name by tensor name."""
+    index: Mapping[str, Any] | None
+    """The parsed index, None for a single file."""
 
-    def shard_of(self, tensor: str) -> str | None:
-        """The file that holds a tensor."""
-        return next((name for name, header in self.shards.items() if tensor in header.tensors), None)
+    def entry(self, name: str) -> Entry:
+        header = self.shards[self.file_of[name]]
+        return next(entry for entry in header.entries if entry.name == name)
 
-    def tensors(self) -> dict[str, TensorInfo]:
-        """All of them."""
-        return {name: info for header in self.shards.values() for name, info in header.tensors.items()}
+    @property
+    def entries(self) -> dict[str, Entry]:
+        return {entry.name: entry for header in self.shards.values() for entry in header.entries}
+
+    @property
+    def data_bytes(self) -> int:
+        return sum(entry.size for header in self.shards.values() for entry in header.entries)
+
+
+def _malformed(path: Path, what: str) -> Refused:
+    return Refused(Reason.MALFORMED_HEADER, f"{path}: {what}; the file is damaged or not safetensors, copy it again")
+
+
+def _integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _entry(path: Path, name: str, raw: object) -> Entry:
+    if not isinstance(raw, dict) or set(raw) != {"dtype", "shape", "data_offsets"}:
+        raise _malformed(path, f"tensor {name!r}: expected exactly dtype, shape and data_offsets")
+    dtype, shape, offsets = raw["dtype"], raw["shape"], raw["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise Refused(
+            Reason.UNKNOWN_DTYPE,
+            f"{path}: tensor {name!r}: dtype {dtype!r} is not known; expected {', '.join(DTYPE_BYTES)}",
+        )
+    if not isinstance(shape, list) or len(shape) > 8 or not all(_integer(size) for size in shape):
+        raise _malformed(path, f"tensor {name!r}: shape: expected at most 8 whole numbers of at least 0")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_integer(offset) for offset in offsets):
+        raise _malformed(path, f"tensor {name!r}: data_offsets: expected two whole numbers of at least 0")
+    begin, end = offsets
+    expected = math.prod(shape) * DTYPE_BYTES[dtype]
+    if end - begin != expected:
+        raise _malformed(
+            path, f"tensor {name!r}: shape {shape} of {dtype} needs {expected} bytes, its range has {end - begin}"
+        )
+    return Entry(name=name, dtype=dtype, shape=tuple(shape), begin=begin, end=end)
+
+
+def _metadata(path: Path, raw: object) -> Mapping[str, str]:
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
+        raise _malformed(path, "__metadata__: expected an object of strings")
+    return raw
+
+
+def _check_coverage(path: Path, entries: tuple[Entry, ...], *, data: int) -> None:
+    """No hole, no overlap, no byte left over: a byte that no tensor owns could hide anything."""
+    if entries and entries[0].begin != 0:
+        raise _malformed(path, f"tensor {entries[0].name!r} starts at {entries[0].begin}, expected 0")
+    for left, right in pairwise(entries):
+        if right.begin != left.end:
+            problem = "overlap" if right.begin < left.end else "leave a hole"
+            raise _malformed(path, f"tensors {left.name!r} and {right.name!r} {problem} at byte {left.end}")
+    needed = entries[-1].end if entries else 0
+    if data < needed:
+        raise Refused(
+            Reason.TRUNCATED_FILE,
+            f"{path}: its header promises {needed} bytes of data, found {data}; copy the file again",
+        )
+    if data > needed:
+        raise _malformed(path, f"{data - needed} bytes follow the last tensor")
 
 
 def read_header(path: Path) -> Header:
-    """Parses one file.
-
-    Raises:
-        Refused: TruncatedFile or BadSafetensors, naming the file and what is wrong.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(8)
-        if len(first) < 8:
-            raise Refused("TruncatedFile", f"{path}: {size} bytes are too few for a safetensors file; copy it again")
-        (length,) = struct.unpack("<Q", first)
-        if length > MAX_HEADER:
-            raise Refused("BadSafetensors", f"{path}: the header claims {length} bytes, more than {MAX_HEADER}")
-        if 8 + length > size:
-            raise Refused(
-                "TruncatedFile", f"{path}: the header claims {length} bytes, the file has {size}; copy it again"
-            )
-        body = file.read(length)
-    raw = _parse_json(body, path=path)
-    metadata = raw.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise Refused("BadSafetensors", f"{path}: __metadata__ must map strings to strings")
-    tensors = {name: _tensor(name, entry, path=path) for name, entry in raw.items()}
-    _check_layout(list(tensors.values()), data_bytes=size - 8 - length, path=path)
-    return Header(path=path, tensors=tensors, metadata=metadata, data=8 + length, raw=first + body)
-
-
-def read_checkpoint(root: Path) -> Checkpoint:
-    """The shards of a model directory, from its index or its single file."""
-    if (root / INDEX).exists():
-        return _read_sharded(root)
-    if (root / SINGLE).exists():
-        return Checkpoint(root=root, shards={SINGLE: read_header(root / SINGLE)}, has_index=False)
-    pickles = sorted(path.name for path in root.glob("*.bin")) + sorted(path.name for path in root.glob("*.pt*"))
-    if pickles:
-        raise Refused(
-            "OnlyPickles", f"{root}: weights exist only as pickles ({pickles[0]}); convert them to safetensors"
-        )
-    raise Refused("WeightsNotFound", f"{root}: expected {SINGLE} or {INDEX}")
+    """A file's header, or a refusal that names file, tensor and fault."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < 8:
+                raise Refused(
+                    Reason.TRUNCATED_FILE, f"{path}: {size} bytes is too short for safetensors; copy the file again"
+                )
+            prefix = file.read(8)
+            length = int.from_bytes(prefix, "little")
+            if length > HEADER_LIMIT:
+                raise _malformed(path, f"its header would be {length} bytes, expected at most {HEADER_LIMIT}")
+            if length > size - 8:
+                raise Refused(
+                    Reason.TRUNCATED_FILE,
+                    f"{path}: its header needs {length} bytes, the file has {size - 8}; copy the file again",
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise Refused(Reason.SOURCE_NOT_READABLE, f"{path}: cannot be read: {error.strerror}") from None
+    if not text.startswith(b"{"):
+        raise _malformed(path, "its header does not start with '{'")
+    raw = parse_object(text, where=f"{path}: header", reason=Reason.MALFORMED_HEADER)
+    metadata = _metadata(path, raw.pop("__metadata__", {}))
+    entries = tuple(sorted((_entry(path, name, value) for name, value in raw.items()), key=lambda e: (e.begin, e.end)))
+    _check_coverage(path, entries, data=size - 8 - length)
+    return Header(path=path, raw=prefix + text, entries=entries, metadata=metadata)
 
 
-def _read_sharded(root: Path) -> Checkpoint:
-    path = root / INDEX
-    index = _parse_json(path.read_bytes(), path=path)
+def _shard_names(path: Path, index: Mapping[str, Any]) -> dict[str, str]:
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise Refused("BadIndex", f"{path}: weight_map must name the file of every tensor")
-    names = list(dict.fromkeys(weight_map.values()))
-    shards = {}
-    for name in names:
-        if not isinstance(name, str) or PurePosixPath(name).name != name or name in {"", ".", ".."} or "\\" in name:
-            raise Refused("BadIndex", f"{path}: {name!r} is not a plain file name")
-        if not (root / name).is_file():
-            raise Refused("MissingShard", f"{path}: the shard {name} is not there; copy the model again")
-        shards[name] = read_header(root / name)
-    seen: dict[str, str] = {}
-    for name, header in shards.items():
-        for tensor in header.tensors:
-            if tensor in seen:
-                raise Refused("BadIndex", f"{path}: tensor {tensor} is in {seen[tensor]} and in {name}")
-            seen[tensor] = name
-    for tensor, name in weight_map.items():
-        if seen.get(tensor) != name:
-            raise Refused(
-                "BadIndex", f"{path}: tensor {tensor} should be in {name}, found in {seen.get(tensor, 'no shard')}"
-            )
-    extra = sorted(set(seen) - set(weight_map))
-    if extra:
-        raise Refused("BadIndex", f"{path}: tensor {extra[0]} is in {seen[extra[0]]} but not in the index")
-    return Checkpoint(root=root, shards=shards, has_index=True)
-
-
-def _parse_json(body: bytes, *, path: Path) -> dict[str, Any]:
-    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        keys = dict(pairs)
-        if len(keys) != len(pairs):
-            raise Refused("BadSafetensors", f"{path}: a key occurs twice")
-        return keys
-
-    text = body.decode("utf-8", errors="replace")
-    if _depth(text) > MAX_DEPTH:
-        raise Refused("BadSafetensors", f"{path}: nested deeper than {MAX_DEPTH} levels")
-    try:
-        parsed = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise Refused("BadSafetensors", f"{path}: the header is not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise Refused("BadSafetensors", f"{path}: expected a JSON object")
-    return parsed
-
-
-def _depth(text: str) -> int:
-    """Nesting of brackets outside of strings, without recursion."""
-    depth = deepest = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "}]":
-            depth -= 1
-    return deepest
-
-
-def _tensor(name: str, entry: Any, *, path: Path) -> TensorInfo:
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise Refused("BadSafetensors", f"{path}: tensor {name}: expected dtype, shape and data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in ITEM_BYTES:
-        raise Refused("BadSafetensors", f"{path}: tensor {name}: unknown dtype {dtype!r}")
-    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise Refused("BadSafetensors", f"{path}: tensor {name}: shape and offsets must be whole numbers in order")
-    if math.prod(shape) * ITEM_BYTES[dtype] != offsets[1] - offsets[0]:
         raise Refused(
-            "BadSafetensors",
-            f"{path}: tensor {name}: shape {shape} of {dtype} does not fill its {offsets[1] - offsets[0]} bytes",
+            Reason.MALFORMED_INDEX, f"{path}: field 'weight_map': expected an object of tensor names, found none"
         )
-    return TensorInfo(name=name, dtype=dtype, shape=tuple(shape), begin=offsets[0], end=offsets[1])
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or not name or "/" in name or "\\" in name or name in {".", ".."} or "\0" in name:
+            raise Refused(
+                Reason.MALFORMED_INDEX,
+                f"{path}: tensor {tensor!r}: expected the name of a file beside it, found {name!r}",
+            )
+        if not name.endswith(".safetensors"):
+            raise Refused(Reason.PICKLES_ONLY, f"{path}: tensor {tensor!r} is in {name}: expected a .safetensors file")
+    return dict(weight_map)
 
 
-def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**48 for x in value
+def _read_shard(root: Path, name: str) -> Header:
+    path = root / name
+    if not path.exists() and not path.is_symlink():
+        raise Refused(Reason.MISSING_SHARD, f"{path}: the index names this shard and it is not there; copy it too")
+    inside(path, root=root)
+    if not path.is_file():
+        raise Refused(Reason.NOT_A_REGULAR_FILE, f"{path}: expected a regular file")
+    return read_header(path)
+
+
+def _check_index(path: Path, weight_map: Mapping[str, str], shards: Mapping[str, Header]) -> None:
+    found: dict[str, str] = {}
+    for name, header in shards.items():
+        for entry in header.entries:
+            if entry.name in found:
+                raise Refused(
+                    Reason.MALFORMED_INDEX, f"{path}: tensor {entry.name!r} is in both {found[entry.name]} and {name}"
+                )
+            found[entry.name] = name
+    for tensor, name in weight_map.items():
+        if found.get(tensor) != name:
+            raise Refused(
+                Reason.MALFORMED_INDEX,
+                f"{path}: tensor {tensor!r} should be in {name}, found in {found.get(tensor, 'no shard')}",
+            )
+    extra = sorted(set(found) - set(weight_map))
+    if extra:
+        raise Refused(
+            Reason.MALFORMED_INDEX, f"{path}: tensor {extra[0]!r} is in {found[extra[0]]} but not in the index"
+        )
+
+
+def _no_weights(root: Path) -> Refused:
+    pickles = sorted(path.name for path in root.iterdir() if path.name.endswith(_PICKLES))
+    if pickles:
+        return Refused(
+            Reason.PICKLES_ONLY,
+            f"{root}: its weights exist only as pickles ({pickles[0]}), which can run code; convert them to safetensors",
+        )
+    return Refused(
+        Reason.NO_WEIGHTS, f"{root}: expected {SINGLE} or {INDEX}, found neither; is this a model directory?"
     )
 
 
-def _check_layout(tensors: list[TensorInfo], *, data_bytes: int, path: Path) -> None:
-    position = 0
-    for info in sorted(tensors, key=lambda one: (one.begin, one.end)):
-        if info.begin != position:
-            problem = "overlaps the one before it" if info.begin < position else "leaves a hole before it"
-            raise Refused("BadSafetensors", f"{path}: tensor {info.name} {problem}")
-        position = info.end
-    if position > data_bytes:
+def read_checkpoint(root: Path) -> Checkpoint:
+    """The weights of a model directory."""
+    index_path, single = root / INDEX, root / SINGLE
+    if not index_path.exists():
+        if not single.exists() and not single.is_symlink():
+            raise _no_weights(root)
+        header = _read_shard(root, SINGLE)
+        file_of = {entry.name: SINGLE for entry in header.entries}
+        return Checkpoint(root=root, shards={SINGLE: header}, file_of=file_of, index=None)
+    inside(index_path, root=root)
+    index = read_object(index_path, reason=Reason.MALFORMED_INDEX)
+    weight_map = _shard_names(index_path, index)
+    names = sorted(set(weight_map.values()))
+    if single.exists() and SINGLE not in names:
         raise Refused(
-            "TruncatedFile",
-            f"{path}: the tensors need {position} bytes, the file has {data_bytes} after its header; copy it again",
+            Reason.AMBIGUOUS_WEIGHTS,
+            f"{root}: holds both {SINGLE} and an index of other files; remove the one not meant",
         )
-    if position < data_bytes:
-        raise Refused("BadSafetensors", f"{path}: {data_bytes - position} bytes follow the last tensor")
+    shards = {name: _read_shard(root, name) for name in names}
+    _check_index(index_path, weight_map, shards)
+    return Checkpoint(root=root, shards=shards, file_of=weight_map, index=index)

@@ -1,0 +1,1 @@
+"""Where base and adapters come from."""

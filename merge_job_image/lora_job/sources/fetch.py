@@ -1,176 +1,170 @@
-"""`lora-job fetch`: where the sources lie, what they are (digest), whether the build fits on the disk and in memory.
+"""`lora-job fetch`: sources are there, readable, complete, what their digests say, and the store has room for the result.
 
-Claims are used in place; only their digest is taken, from a cache in the store when nothing changed.
+Sources on claims are used in place; the only thing written is the digest cache in the store and the report.
 """
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_job.digest import DigestCache, FileFacts, list_files
-from lora_job.outcome import Infrastructure, Refused
-from lora_job.progress import Progress
+from lora_job.digest import combine
+from lora_job.files import FileFact, check_directory, inside, list_files, unchanged
+from lora_job.model_config import read_config
+from lora_job.outcome import Done, Infrastructure, Refused
+from lora_job.reasons import Reason
+from lora_job.sources.cache import cached_hashes
+from lora_job.sources.source import Role, Source
 from lora_job.tensors import read_checkpoint, read_header
 
-__all__ = ["fetch_sources"]
+__all__ = ["fetch"]
 
-SCHEMES = ("pvc", "s3", "huggingFace", "oci")
-GIB = 1 << 30
-MERGE_FLOOR = 2 * GIB
-VALIDATE_FLOOR = 3 * GIB
-SLACK = 64 << 20
+MIB = 2**20
+MERGE_MEMORY = 1024 * MIB  # interpreter, torch and the buffers of all workers, with room for the page cache to breathe
+VALIDATE_MEMORY = 2048 * MIB
+SIDECARS = 64 * MIB
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-@dataclass(frozen=True)
-class _Source:
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A source as it was found."""
+
     name: str
-    role: str
+    role: Role
     path: Path
-    expected: str
-    files: Mapping[str, FileFacts]
+    digest: str
+    facts: tuple[FileFact, ...]
+    hashes: Mapping[str, str]
+    weights_bytes: int
+    model_type: str
 
     @property
     def bytes(self) -> int:
-        return sum(facts.size for facts in self.files.values())
+        return sum(fact.size for fact in self.facts)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "role": str(self.role),
+            "path": str(self.path),
+            "digest": self.digest,
+            "bytes": self.bytes,
+            "files": len(self.facts),
+        }
+
+    def report(self) -> dict[str, Any]:
+        files = [
+            {
+                "path": fact.path,
+                "size": fact.size,
+                "mtime": fact.mtime,
+                "inode": fact.inode,
+                "sha256": self.hashes[fact.path],
+            }
+            for fact in self.facts
+        ]
+        return self.summary() | {"files": files}
 
 
-def fetch_sources(
-    sources: Sequence[str], *, digest: str, claims: Path, store: Path, report: Path | None
-) -> dict[str, object]:
-    """Resolves every source; the result is the termination message.
+def _role(source: Source, root: Path) -> Role:
+    return source.role or (Role.ADAPTER if (root / "adapter_config.json").exists() else Role.BASE)
 
-    Raises:
-        Refused: SourceNotFound, NotSupportedYet, DigestMismatch, OnlyPickles …
-        Infrastructure: NoSpace with the numbers, SourceChanged.
-    """
-    if digest and len(sources) != 1:
+
+def _read_adapter_weights(root: Path) -> int:
+    path = root / ADAPTER_WEIGHTS
+    if (root / "adapter_model.bin").exists() and not path.exists():
         raise Refused(
-            "BadArgument", "--digest goes with a single --source; put `digest` into each source's JSON instead"
+            Reason.PICKLES_ONLY,
+            f"{root}: the adapter exists only as adapter_model.bin, a pickle, which can run code; save it as safetensors",
         )
-    resolved = [_resolve(text, digest=digest, claims=claims) for text in sources]
-    _make_store(store)
-    entries = _digests(resolved, cache=DigestCache(store / ".sources" / "digests"))
-    figures = _figures(resolved, store=store)
-    result = {
-        "reason": "SourcesResolved",
-        "message": ", ".join(f"{entry['name']} {str(entry['digest'])[:19]}" for entry in entries),
-        "sources": entries,
-        "figures": figures,
-    }
-    if report is not None:
-        report.write_text(json.dumps({"schemaVersion": 1, **result}, indent=1))
-    if figures["freeBytes"] < figures["neededBytes"]:
-        message = f"{store}: {figures['neededBytes']} bytes are needed, {figures['freeBytes']} are free; free or enlarge the volume"
-        raise Infrastructure("NoSpace", message)
-    return result
+    for needed in (root / "adapter_config.json", path):
+        if not needed.is_file():
+            raise Refused(
+                Reason.SOURCE_NOT_FOUND,
+                f"{needed}: missing; expected an adapter directory as PEFT's save_pretrained writes it",
+            )
+    inside(path, root=root)
+    return read_header(path).file_size
 
 
-def _resolve(text: str, *, digest: str, claims: Path) -> _Source:
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise Refused("BadArgument", f"--source: expected JSON, found {text[:80]!r}: {error}") from error
-    if not isinstance(raw, dict):
-        raise Refused("BadArgument", f"--source: expected a JSON object, found {text[:80]!r}")
-    present = [scheme for scheme in SCHEMES if scheme in raw]
-    if len(present) != 1:
+def _looked_at(source: Source, *, claims: Path, cache: Path) -> Fetched:
+    root = source.directory(claims)
+    claim = check_directory(claims / source.claim, what=f"claim {source.claim}")
+    check_directory(root, what=f"source {source.name}")
+    inside(root, root=claim)
+    role = _role(source, root)
+    # Headers before digests: a truncated file is told in a second, not after reading fifteen gigabytes.
+    model_type = "" if role is Role.ADAPTER else read_config(root).model_type
+    weights = _read_adapter_weights(root) if role is Role.ADAPTER else read_checkpoint(root).data_bytes
+    facts = list_files(root)
+    hashes = cached_hashes(facts, directory=cache, name=source.name)
+    unchanged(facts, root=root)
+    digest = combine(dict(hashes))
+    if source.digest and digest != source.digest:
         raise Refused(
-            "BadArgument", f"--source: expected exactly one of {', '.join(SCHEMES)}, found {present or 'none'}"
+            Reason.DIGEST_MISMATCH,
+            f"source {source.name} at {root}: expected digest {source.digest}, found {digest}; these are other files",
         )
-    if present[0] != "pvc":
-        raise Refused(
-            "NotSupportedYet",
-            f"sources of scheme {present[0]} are not supported in this version; copy it to a claim and use pvc",
-        )
-    claim = raw["pvc"]
-    path = claims / str(claim.get("claimName", "")) / str(claim.get("path", ""))
-    if ".." in Path(str(claim.get("path", ""))).parts:
-        raise Refused("BadArgument", f"--source: path {claim.get('path')!r} must not climb with '..'")
-    if not path.exists():
-        raise Refused(
-            "SourceNotFound",
-            f"claim {claim.get('claimName')}: there is no {claim.get('path')!r}; correct the path or copy the files",
-        )
-    role = str(raw.get("role") or ("adapter" if (path / "adapter_config.json").exists() else "base"))
-    files = list_files(path)
-    if not files:
-        raise Refused("SourceNotFound", f"claim {claim.get('claimName')}: {claim.get('path')!r} is empty")
-    return _Source(
-        name=str(raw.get("name") or path.name),
+    return Fetched(
+        name=source.name,
         role=role,
-        path=path,
-        expected=str(raw.get("digest") or digest),
-        files=files,
+        path=root,
+        digest=digest,
+        facts=facts,
+        hashes=hashes,
+        weights_bytes=weights,
+        model_type=model_type,
     )
 
 
-def _make_store(store: Path) -> None:
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Infrastructure(
-            "StoreNotWritable", f"{store}: {error.strerror}; is the claim writable for group 65532?"
-        ) from error
-
-
-def _digests(resolved: Sequence[_Source], *, cache: DigestCache) -> list[dict[str, Any]]:
-    entries = []
-    with Progress("fetch", total=sum(source.bytes for source in resolved), unit="B") as progress:
-        for source in resolved:
-            found = cache.digest(source.path, advance=progress.advance)
-            if source.expected and found != source.expected:
-                raise Refused(
-                    "DigestMismatch",
-                    f"{source.name}: expected {source.expected}, found {found}; the files are not what was meant",
-                )
-            entries.append(
-                {
-                    "name": source.name,
-                    "role": source.role,
-                    "path": str(source.path),
-                    "digest": found,
-                    "bytes": source.bytes,
-                    "files": len(source.files),
-                }
-            )
-    return entries
-
-
-def _figures(resolved: Sequence[_Source], *, store: Path) -> dict[str, Any]:
-    bases = [source for source in resolved if source.role == "base"]
-    adapters = [source for source in resolved if source.role != "base"]
-    weights = sum(_weights_bytes(source) for source in bases)
-    for source in adapters:
-        if (source.path / "adapter_model.safetensors").exists():
-            read_header(source.path / "adapter_model.safetensors")
-    adapter_bytes = sum(source.bytes for source in adapters)
-    usage = shutil.disk_usage(store)
+def _figures(found: Sequence[Fetched], *, free: int) -> dict[str, Any]:
+    bases = [item for item in found if item.role is Role.BASE]
+    base = sum(item.weights_bytes for item in bases)
+    adapters = sum(item.bytes for item in found if item.role is Role.ADAPTER)
     return {
-        "weightsBytes": weights,
-        "neededBytes": sum(source.bytes for source in bases) + SLACK,
-        "freeBytes": usage.free,
-        # float64 verification of one tensor and the adapter in float32 beside the interpreter with torch
-        "mergeMemoryBytes": max(MERGE_FLOOR, GIB + 4 * adapter_bytes),
-        # base and candidate loaded one beside the other, activations and evaluation on top
-        "validateMemoryBytes": max(VALIDATE_FLOOR, 2 * GIB + 5 * weights),
-        "modelType": _model_type(bases),
-        "cpus": os.cpu_count() or 1,
+        "mergeMemoryBytes": MERGE_MEMORY + 3 * adapters,
+        # Base and merged model side by side, each perhaps in float32 where it is stored in 16 bits.
+        "validateMemoryBytes": VALIDATE_MEMORY + 4 * base + 2 * adapters,
+        "neededBytes": sum(item.bytes for item in bases) + SIDECARS,
+        "freeBytes": free,
+        "weightsBytes": base,
+        "modelType": bases[0].model_type if bases else "",
     }
 
 
-def _weights_bytes(source: _Source) -> int:
-    checkpoint = read_checkpoint(source.path)
-    return sum(info.nbytes for info in checkpoint.tensors().values())
+def _prepared(output: Path) -> Path:
+    cache = output / ".sources" / "digests"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        writable = os.access(cache, os.W_OK)
+    except OSError as error:
+        raise Infrastructure(Reason.NOT_WRITABLE, f"{cache}: cannot be created: {error.strerror}") from None
+    if not writable:
+        raise Infrastructure(
+            Reason.NOT_WRITABLE, f"{cache}: not writable by user {os.geteuid()}; give the store's volume to that user"
+        )
+    return cache
 
 
-def _model_type(bases: Sequence[_Source]) -> str:
-    for source in bases:
-        try:
-            return str(json.loads((source.path / "config.json").read_text()).get("model_type", ""))
-        except (OSError, ValueError):
-            raise Refused("BadConfig", f"{source.path}: config.json is missing or not JSON") from None
-    return ""
+def fetch(sources: Sequence[Source], *, claims: Path, output: Path, report: Path | None) -> Done:
+    """All sources, in order; refuses at the first that is not usable."""
+    cache = _prepared(output)
+    found = [_looked_at(source, claims=claims, cache=cache) for source in sources]
+    status = os.statvfs(output)
+    figures = _figures(found, free=status.f_bavail * status.f_frsize)
+    if figures["freeBytes"] < figures["neededBytes"]:
+        raise Infrastructure(
+            Reason.NO_SPACE,
+            f"{output}: the result needs {figures['neededBytes']} bytes, {figures['freeBytes']} are free; "
+            "enlarge the volume or remove what is not used",
+            figures=figures,
+        )
+    if report is not None:
+        content = {"schemaVersion": 1, "sources": [item.report() for item in found], "figures": figures}
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    names = ", ".join(f"{item.name} {item.digest}" for item in found)
+    return Done(message=f"found {names}", figures=figures, extra={"sources": [item.summary() for item in found]})

@@ -1,0 +1,1 @@
+"""The merge engine: inspect, plan, merge, verify, publish."""
