@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import kopf
@@ -62,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         asyncio.run(_run(settings, arguments))
     except BaseExceptionGroup as group:
-        for error in _leaves(group):
-            known = isinstance(error, LeaseLost | ApiError | _Ended)
-            logger.error("%s", error, exc_info=None if known else error)
+        for leaf in _leaves(group):
+            known = isinstance(leaf, LeaseLost | ApiError | _Ended)
+            logger.error("%s", leaf, exc_info=None if known else leaf)  # noqa: TRY400
         sys.exit(1)
 
 
@@ -91,6 +92,10 @@ class _Ended(RuntimeError):
     """A part that should run for ever has ended."""
 
 
+class _Reconciler(Protocol):
+    async def reconcile(self, key: Key) -> float | None: ...
+
+
 class _Process:
     """What lives as long as the process."""
 
@@ -100,7 +105,7 @@ class _Process:
         self.verifier = Verifier(wake=self._wake)
         effects = Effects(kube=kube, cache=self.cache, verifier=self.verifier)
         stepper = Stepper(kube=kube, cache=self.cache, effects=effects, events=EventRecorder(kube=kube))
-        self._reconcilers = {
+        self._reconcilers: dict[str, _Reconciler] = {
             ADAPTER.plural: AdapterReconciler(
                 kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock
             ),

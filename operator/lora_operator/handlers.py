@@ -20,7 +20,7 @@ __all__ = ["register"]
 def register(registry: kopf.OperatorRegistry, *, cache: Cache, queue: Queue, installed: frozenset[Kind]) -> None:
     """`installed`: kinds whose API the cluster has (an absent Gateway API must not stop the operator)."""
 
-    @kopf.on.startup(registry=registry)
+    @kopf.on.startup(registry=registry)  # type: ignore[untyped-decorator]
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
         settings.scanning.disabled = True

@@ -37,6 +37,7 @@ __all__ = ["decide"]
 
 RETRY_ANNOTATION = f"{GROUP}/retry"
 SLOT_WAIT_SECONDS = 5
+CLAIM_WAIT_SECONDS = 10
 STAGES = ("merge", "validate")
 TERMINAL = {"Refused", "Stalled", "GatesFailed"}
 
@@ -130,6 +131,7 @@ def _claims(observed: Observed, draft: _Draft) -> bool:
         message = f"PersistentVolumeClaim {missing[0]} is not in namespace {observed.adapter.namespace}; create it or correct claimName"
         draft.not_ready("Pending", Reason.CLAIM_NOT_FOUND, message, stalled=False)
         draft.set("SourceResolved", "False", Reason.CLAIM_NOT_FOUND, message)
+        draft.requeue_at = draft.now + timedelta(seconds=CLAIM_WAIT_SECONDS)  # claims are not watched
         return True
     single = sorted(
         name for name, claim in observed.claims.items() if claim and "ReadWriteOncePod" in claim.access_modes
