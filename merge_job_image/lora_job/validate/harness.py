@@ -7,10 +7,11 @@ with the chat template, so that base and candidate get the same text; judging th
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import lm_eval.api.task
 import torch
 from datasets import Dataset, disable_progress_bars
 from lm_eval.evaluator import evaluate
@@ -101,6 +102,11 @@ class _Evaluated(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             written: torch.Tensor = super()._model_generate(context, *args, **kwargs)
         self._tick(int(context.shape[0]))
         return written
+
+
+def _without_bar(rows: Iterable[Any], **_: Any) -> Iterable[Any]:
+    """Stands in for the bar that lm-eval draws while it builds requests; it has no option to turn it off."""
+    return rows
 
 
 def render_prompt(tokenizer: Any, prompt: str, *, use_template: bool) -> str:
@@ -237,6 +243,7 @@ def count_steps(items: Sequence[Item]) -> int:
 def ask(subject: Subject, items: Sequence[Item], *, use_template: bool, tick: Tick) -> dict[str, Answer]:
     """Raw answers by item id; `tick` is told how many rows each forward pass finished."""
     disable_progress_bars()
+    lm_eval.api.task.tqdm = _without_bar
     for name in ("lm_eval", "lm-eval", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

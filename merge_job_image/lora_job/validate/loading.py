@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# lm-eval draws bars of its own; `progress` tells how far a run is
-os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 import transformers

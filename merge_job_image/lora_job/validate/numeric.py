@@ -51,7 +51,8 @@ def is_right(text: str, *, expected: float, unit: str = "", tolerance: float = 0
     """Whether the answer states the expected number.
 
     The last number of the answer's first paragraph counts, or its first one: models state the result either at once
-    or after a calculation. A number may carry the unit's scale itself (350億 for 350 with unit 億元).
+    or after a calculation. A number may carry the unit's scale itself (350億, or
+    35,000,000,000, for 350 with unit 億元).
     """
     paragraph = next((part for part in text.strip().split("\n\n") if part.strip()), "")
     numbers = find_numbers(paragraph)
@@ -60,7 +61,6 @@ def is_right(text: str, *, expected: float, unit: str = "", tolerance: float = 0
     scale = unit_scale(unit)
     candidates = {numbers[0], numbers[-1]}
     return any(
-        is_close(written, expected, tolerance=tolerance)
-        or (scaled != written and is_close(scaled, expected * scale, tolerance=tolerance))
+        is_close(written, expected, tolerance=tolerance) or is_close(scaled, expected * scale, tolerance=tolerance)
         for written, scaled in candidates
     )

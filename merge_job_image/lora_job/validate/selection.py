@@ -47,9 +47,11 @@ def depth_of(mode: Mode, *, test_query_count: int) -> Depth:
 
 
 def task_of(item: Item) -> str:
-    """The task an item belongs to: its suite, by language where the suite exists in both."""
+    """The task an item belongs to: its suite, by language where the suite has both, by kind for terminology."""
     suite = item.origin.suite
-    return f"{suite}-{item.origin.lang}" if suite in {Suite.GENERAL, Suite.FINANCE} else str(suite)
+    if suite in {Suite.GENERAL, Suite.FINANCE, Suite.QUALITY}:
+        return f"{suite}-{item.origin.lang}"
+    return f"{suite}-{type(item).__name__.lower()}" if suite is Suite.TERMINOLOGY else str(suite)
 
 
 def _order(item: Item) -> str:
