@@ -1,0 +1,67 @@
+"""The cache: newer wins, namesakes of another life are kept apart, a full list removes ghosts."""
+
+from typing import Any
+
+from lora_operator.api.kinds import JOB, POD
+from lora_operator.runtime.cache import Cache
+
+
+def obj(name: str, *, version: int, uid: str = "u", owner: str | None = None) -> dict[str, Any]:
+    references = [{"uid": owner, "controller": True}] if owner else []
+    return {
+        "metadata": {
+            "namespace": "ns",
+            "name": name,
+            "uid": uid,
+            "resourceVersion": str(version),
+            "ownerReferences": references,
+        }
+    }
+
+
+def test_an_older_event_after_our_own_write_is_ignored() -> None:
+    cache = Cache()
+    assert cache.put(JOB, obj("a", version=5))
+    assert not cache.put(JOB, obj("a", version=4))
+    assert not cache.put(JOB, obj("a", version=5))
+    found = cache.get(JOB, namespace="ns", name="a")
+    assert found is not None
+    assert found["metadata"]["resourceVersion"] == "5"
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    cache = Cache()
+    cache.put(JOB, obj("a", version=9))
+    assert cache.put(JOB, obj("a", version=10))
+
+
+def test_a_namesake_of_another_life_replaces_whatever_its_version() -> None:
+    cache = Cache()
+    cache.put(JOB, obj("a", version=9, uid="first"))
+    assert cache.put(JOB, obj("a", version=3, uid="second"))
+
+
+def test_the_deletion_of_the_first_life_does_not_remove_the_second() -> None:
+    cache = Cache()
+    cache.put(JOB, obj("a", version=9, uid="second"))
+    cache.remove(JOB, obj("a", version=8, uid="first"))
+    assert cache.get(JOB, namespace="ns", name="a") is not None
+
+
+def test_children_are_found_by_the_uid_of_their_controller() -> None:
+    cache = Cache()
+    cache.put(POD, obj("b", version=1, uid="1", owner="job"))
+    cache.put(POD, obj("a", version=2, uid="2", owner="job"))
+    cache.put(POD, obj("c", version=3, uid="3", owner="other"))
+    assert [child["metadata"]["name"] for child in cache.children(POD, owner_uid="job")] == ["a", "b"]
+    cache.put(POD, obj("a", version=4, uid="2", owner="other"))
+    assert [child["metadata"]["name"] for child in cache.children(POD, owner_uid="job")] == ["b"]
+
+
+def test_a_full_list_removes_ghosts_and_tells_what_changed() -> None:
+    cache = Cache()
+    cache.put(JOB, obj("ghost", version=1, uid="g"))
+    cache.put(JOB, obj("same", version=2, uid="s"))
+    changed = cache.replace(JOB, [obj("same", version=2, uid="s"), obj("new", version=3, uid="n")])
+    assert sorted(item["metadata"]["name"] for item in changed) == ["ghost", "new"]
+    assert [item["metadata"]["name"] for item in cache.all(JOB)] == ["new", "same"]
