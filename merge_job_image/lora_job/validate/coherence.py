@@ -26,7 +26,8 @@ def is_echo(text: str, *, prompt: str) -> bool:
     said, asked = _letters(text), _letters(prompt)
     if len(said) < GRAM or len(asked) < GRAM:
         return False
-    known = {asked[start : start + GRAM] for start in range(len(asked) - GRAM + 1)}
+    again = asked + asked
+    known = {again[start : start + GRAM] for start in range(len(again) - GRAM + 1)}
     grams = [said[start : start + GRAM] for start in range(len(said) - GRAM + 1)]
     opening = min(len(said), len(asked))
     return said[:opening] == asked[:opening] and sum(gram in known for gram in grams) >= len(grams) * ECHO_SHARE

@@ -1,0 +1,256 @@
+"""Fidelity on small checkpoints: every way of not being base + adapter is found, and a correct merge is not accused."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lora_job.outcome import Refused
+from lora_job.validate import fidelity
+from lora_job.validate.fidelity import Checkpoint, Fidelity, read_deltas, scaling
+from lora_job.validate.recipe import Recipe
+from safetensors.torch import save_file
+
+pytestmark = pytest.mark.engine
+
+Tensors = dict[str, torch.Tensor]
+MODULES = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(3) for name in "qkvo"]
+ROWS, COLUMNS, RANK, ALPHA = 48, 32, 4, 8
+
+
+def base_tensors(*, dtype: torch.dtype = torch.bfloat16, seed: int = 1) -> Tensors:
+    draw = torch.Generator().manual_seed(seed)
+    tensors = {f"{module}.weight": (torch.randn(ROWS, COLUMNS, generator=draw) * 0.05).to(dtype) for module in MODULES}
+    return tensors | {
+        "model.embed_tokens.weight": torch.randn(100, COLUMNS, generator=draw).to(dtype),
+        "model.norm.weight": torch.ones(COLUMNS, dtype=dtype),
+        "model.step": torch.tensor(7),
+    }
+
+
+def adapter_tensors(*, seed: int = 2, scale: float = 0.02) -> Tensors:
+    draw = torch.Generator().manual_seed(seed)
+    found = {}
+    for module in MODULES:
+        found[f"base_model.model.{module}.lora_A.weight"] = torch.randn(RANK, COLUMNS, generator=draw)
+        found[f"base_model.model.{module}.lora_B.weight"] = torch.randn(ROWS, RANK, generator=draw) * scale
+    return found
+
+
+def merged_tensors(base: Tensors, adapter: Tensors, *, scale: float = ALPHA / RANK) -> Tensors:
+    """In float64 and rounded once: the oracle."""
+    found = dict(base)
+    for module in MODULES:
+        delta = adapter[f"base_model.model.{module}.lora_B.weight"].double() @ (
+            adapter[f"base_model.model.{module}.lora_A.weight"].double()
+        )
+        weight = base[f"{module}.weight"]
+        found[f"{module}.weight"] = (weight.double() + scale * delta).to(weight.dtype)
+    return found
+
+
+def write(directory: Path, tensors: Tensors, **config: object) -> Path:
+    directory.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / "model.safetensors")
+    if config:
+        settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA} | config
+        (directory / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return directory
+
+
+def check(tmp_path: Path, *, model: Tensors, base: Tensors, adapter: Tensors, recipe: Recipe | None = None) -> Fidelity:
+    folder = write(tmp_path / "adapter", adapter, use_rslora=False)
+    return fidelity.check(
+        model=Checkpoint(write(tmp_path / "model", model)),
+        base=Checkpoint(write(tmp_path / "base", base)),
+        terms=read_deltas([folder], recipe or Recipe()),
+        tick=lambda _: None,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_a_correct_merge_is_not_accused(tmp_path: Path, dtype: torch.dtype) -> None:
+    base, adapter = base_tensors(dtype=dtype), adapter_tensors()
+    found = check(tmp_path, model=merged_tensors(base, adapter), base=base, adapter=adapter)
+    assert found.problems == []
+    assert (found.checked, found.merged) == (15, 12)
+    assert found.retention_min == pytest.approx(1, abs=0.05)
+
+
+def forget_adapter(_merged: Tensors, base: Tensors) -> Tensors:
+    return base
+
+
+def forget_one_module(merged: Tensors, base: Tensors) -> Tensors:
+    name = f"{MODULES[7]}.weight"
+    return merged | {name: base[name]}
+
+
+def halve_the_scale(_merged: Tensors, base: Tensors) -> Tensors:
+    return merged_tensors(base, adapter_tensors(), scale=ALPHA / RANK / 2)
+
+
+def use_another_base(_merged: Tensors, _base: Tensors) -> Tensors:
+    return merged_tensors(base_tensors(seed=9), adapter_tensors())
+
+
+def change_one_element(merged: Tensors, _base: Tensors) -> Tensors:
+    name = f"{MODULES[3]}.weight"
+    changed = merged[name].clone()
+    changed[5, 6] += 1
+    return merged | {name: changed}
+
+
+def change_an_untouched_tensor(merged: Tensors, _base: Tensors) -> Tensors:
+    changed = merged["model.norm.weight"].clone()
+    changed[0] = 1.0078125
+    return merged | {"model.norm.weight": changed}
+
+
+def lose_a_tensor(merged: Tensors, _base: Tensors) -> Tensors:
+    return {name: tensor for name, tensor in merged.items() if name != "model.norm.weight"}
+
+
+def add_a_tensor(merged: Tensors, _base: Tensors) -> Tensors:
+    return merged | {"model.extra.weight": torch.zeros(2)}
+
+
+def change_a_shape(merged: Tensors, _base: Tensors) -> Tensors:
+    return merged | {"model.norm.weight": torch.ones(COLUMNS + 1, dtype=torch.bfloat16)}
+
+
+@pytest.mark.parametrize(
+    ("damage", "count", "words"),
+    [
+        pytest.param(forget_adapter, 12, "0.00 of the adapter's change is there", id="the adapter was forgotten"),
+        pytest.param(forget_one_module, 1, "layers.1.self_attn.o_proj", id="one module was forgotten"),
+        pytest.param(halve_the_scale, 12, "0.50 of the adapter's change is there", id="the scale was halved"),
+        pytest.param(use_another_base, 13, "not base", id="another base was used"),
+        pytest.param(change_one_element, 1, "layers.0.self_attn.o_proj", id="one element is off"),
+        pytest.param(change_an_untouched_tensor, 1, "the adapter does not touch it", id="a copied tensor was changed"),
+        pytest.param(lose_a_tensor, 1, "is missing from the merged model", id="a tensor is missing"),
+        pytest.param(add_a_tensor, 1, "is not in the base", id="a tensor was added"),
+        pytest.param(change_a_shape, 1, "has shape", id="a tensor has another shape"),
+    ],
+)
+def test_damage_is_found_and_named(
+    tmp_path: Path, damage: Callable[[Tensors, Tensors], Tensors], count: int, words: str
+) -> None:
+    base, adapter = base_tensors(), adapter_tensors()
+    model = damage(merged_tensors(base, adapter), base)
+    found = check(tmp_path, model=model, base=base, adapter=adapter)
+    assert len(found.mismatched) == count
+    assert any(words in problem for problem in found.problems)
+    assert json.dumps(found.as_json()["mismatched"]) == str(count)
+
+
+def test_a_delta_below_the_rounding_step_is_lost_without_blame(tmp_path: Path) -> None:
+    base, adapter = base_tensors(), adapter_tensors(scale=1e-7)
+    found = check(tmp_path, model=merged_tensors(base, adapter), base=base, adapter=adapter)
+    assert found.problems == []
+    assert found.retention_min is not None
+    assert found.retention_min < 0.5
+
+
+def test_an_adapter_for_another_model_fits_no_tensor(tmp_path: Path) -> None:
+    base = base_tensors()
+    adapter = {
+        name: torch.cat([tensor, tensor], dim=1) if "lora_A" in name else tensor
+        for name, tensor in adapter_tensors().items()
+    }
+    found = check(tmp_path, model=base, base=base, adapter=adapter)
+    assert len(found.mismatched) == 12
+    assert "the adapter changes (48, 64), the base has (48, 32)" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "factor"),
+    [
+        pytest.param(Recipe(scale=0.5), 0.5, id="scale acts on the delta"),
+        pytest.param(Recipe(weights=(2.0,)), 2.0, id="a single weight is not normalised"),
+        pytest.param(
+            Recipe(strategy="task_arithmetic", weights=(0.3,)), 0.3, id="task arithmetic takes the weight as given"
+        ),
+    ],
+)
+def test_the_recipe_decides_the_factor(tmp_path: Path, recipe: Recipe, factor: float) -> None:
+    folder = write(tmp_path / "adapter", adapter_tensors(), use_rslora=False)
+    terms = read_deltas([folder], recipe)
+    assert terms[f"{MODULES[0]}.weight"][0].factor == pytest.approx(factor * ALPHA / RANK)
+
+
+def test_linear_normalises_the_weights_of_several_adapters(tmp_path: Path) -> None:
+    folders = [write(tmp_path / name, adapter_tensors(), use_rslora=False) for name in "ab"]
+    terms = read_deltas(folders, Recipe(weights=(3.0, 1.0)))
+    assert [term.factor for term in terms[f"{MODULES[0]}.weight"]] == pytest.approx([0.75 * 2, 0.25 * 2])
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"lora_alpha": 8}, 2.0),
+        ({"lora_alpha": 8, "use_rslora": True}, 8 / math.sqrt(4)),
+        ({"lora_alpha": 8, "alpha_pattern": {"q_proj": 16}}, 4.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"v_proj": 16}}, 2.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"q_proj": 16, ".*": 99}}, 4.0),
+    ],
+    ids=["plain", "rank-stabilised", "its own alpha", "another module's alpha", "the first pattern wins"],
+)
+def test_scaling(config: dict[str, object], expected: float) -> None:
+    assert scaling(config, "model.layers.0.self_attn.q_proj", rank=4) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "message"),
+    [
+        pytest.param({"x.lora_A.weight": torch.ones(1, 1)}, {}, "is not a LoRA factor", id="a key of another kind"),
+        pytest.param(
+            {"base_model.model.m.lora_A.weight": torch.ones(1, 1)}, {}, "module m has lora_A alone", id="A without B"
+        ),
+        pytest.param(adapter_tensors(), {"use_dora": True}, "use_dora", id="DoRA"),
+        pytest.param(adapter_tensors(), {"lora_alpha": None}, "lora_alpha", id="no alpha"),
+    ],
+)
+def test_what_cannot_be_recomputed_is_refused(
+    tmp_path: Path, tensors: Tensors, config: dict[str, object], message: str
+) -> None:
+    folder = write(tmp_path / "adapter", tensors, **({"use_rslora": False} | config))
+    with pytest.raises(Refused, match=message):
+        read_deltas([folder], Recipe())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [(Recipe(strategy="ties"), "ties cannot be recomputed"), (Recipe(weights=(1.0, 1.0)), "expected 2 adapters")],
+)
+def test_a_recipe_that_does_not_fit_is_refused(tmp_path: Path, recipe: Recipe, message: str) -> None:
+    folder = write(tmp_path / "adapter", adapter_tensors(), use_rslora=False)
+    with pytest.raises(Refused, match=message):
+        read_deltas([folder], recipe)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_not_finite_is_found(tmp_path: Path, value: float) -> None:
+    tensors = base_tensors()
+    tensors["model.norm.weight"][3] = value
+    model = Checkpoint(write(tmp_path / "model", tensors))
+    assert fidelity.non_finite_tensors(model, tick=lambda _: None) == ["model.norm.weight"]
+
+
+def test_several_shards_are_one_checkpoint(tmp_path: Path) -> None:
+    base, adapter = base_tensors(), adapter_tensors()
+    model = merged_tensors(base, adapter)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    names = sorted(model)
+    for shard, part in enumerate((names[:5], names[5:])):
+        save_file({name: model[name].contiguous() for name in part}, folder / f"model-{shard}.safetensors")
+    found = fidelity.check(
+        model=Checkpoint(folder),
+        base=Checkpoint(write(tmp_path / "base", base)),
+        terms=read_deltas([write(tmp_path / "adapter", adapter, use_rslora=False)], Recipe()),
+        tick=lambda _: None,
+    )
+    assert found.problems == []
