@@ -19,7 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from lora_job.validate.judge import Answer
-from lora_job.validate.prompts import letter_question, numeric_prompt
+from lora_job.validate.prompts import letter_questions, numeric_prompt
 from lora_job.validate.suite import Choice, Generate, Item, Numeric, Safety, Text
 
 BATCH_SIZE = 8
@@ -47,6 +47,8 @@ class _Question:
     """One request: a context and either continuations to weigh, a text to write, or a whole text to weigh."""
 
     id: str
+    part: int = 0
+    """An item may ask several times: rotations of a choice."""
     context: str
     continuations: tuple[str, ...] = ()
     max_tokens: int = 0
@@ -124,8 +126,10 @@ def _questions(item: Item, *, render: Callable[[str], str]) -> list[_Question]:
     identity = item.origin.id
     match item:
         case Choice():
-            asked = letter_question(item)
-            return [_Question(id=identity, context=render(asked.prompt), continuations=asked.letters)]
+            return [
+                _Question(id=identity, part=part, context=render(asked.prompt), continuations=asked.letters)
+                for part, asked in enumerate(letter_questions(item))
+            ]
         case Numeric():
             return [_Question(id=identity, context=render(numeric_prompt(item)), max_tokens=TOKENS_NUMERIC)]
         case Generate():
@@ -188,6 +192,7 @@ def _task(name: str, shape: Mapping[str, Any], questions: Sequence[_Question]) -
         [
             {
                 "id": question.id,
+                "part": question.part,
                 "context": question.context,
                 "continuations": list(question.continuations),
                 "whole_text": question.whole_text,
@@ -225,19 +230,27 @@ def _collect(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, di
     found: dict[str, dict[str, Any]] = {}
     for task, rows in samples.items():
         for row in rows:
-            entry = found.setdefault(row["doc"]["id"], {"text": "", "logliks": ()})
+            entry = found.setdefault(row["doc"]["id"], {"text": "", "parts": {}})
             if task.startswith("write_"):
                 entry["text"] = str(row["resps"][0][0]).strip()
             elif task == "texts":
-                entry["logliks"] = (float(row["resps"][0][0]),)
+                entry["parts"][0] = [float(row["resps"][0][0])]
             else:
-                entry["logliks"] = tuple(float(response[0][0]) for response in row["resps"])
+                entry["parts"][row["doc"]["part"]] = [float(response[0][0]) for response in row["resps"]]
     return found
+
+
+def _answer(entry: Mapping[str, Any], *, prompt_hash: str) -> Answer:
+    parts = entry["parts"]
+    logliks = tuple(value for part in sorted(parts) for value in parts[part])
+    return Answer(text=entry["text"], logliks=logliks, prompt_hash=prompt_hash)
 
 
 def count_steps(items: Sequence[Item]) -> int:
     """How many forward rows `ask` will tick for these items."""
-    return sum(3 if isinstance(item, Safety) else 1 for item in items)
+    return sum(
+        3 if isinstance(item, Safety) else len(item.choices) if isinstance(item, Choice) else 1 for item in items
+    )
 
 
 def ask(subject: Subject, items: Sequence[Item], *, use_template: bool, tick: Tick) -> dict[str, Answer]:
@@ -260,4 +273,4 @@ def ask(subject: Subject, items: Sequence[Item], *, use_template: bool, tick: Ti
         raise RuntimeError("lm-eval returned no result on the only rank")
     found = _collect(result["samples"])
     hashes = {one.id: hashlib.sha256((one.context or one.whole_text).encode()).hexdigest()[:16] for one in questions}
-    return {item.origin.id: Answer(prompt_hash=hashes[item.origin.id], **found[item.origin.id]) for item in items}
+    return {item.origin.id: _answer(found[item.origin.id], prompt_hash=hashes[item.origin.id]) for item in items}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lora_job.validate import numeric, safety_rules
 from lora_job.validate.coherence import incoherence
-from lora_job.validate.prompts import letter_question
+from lora_job.validate.prompts import letter_questions
 from lora_job.validate.suite import Choice, Expect, Generate, Item, Numeric, Safety, Text
 from lora_job.validate.wording import is_well_worded
 
@@ -19,8 +19,8 @@ from lora_job.validate.wording import is_well_worded
 class Answer:
     """What a model put out for one item.
 
-    `text` is generated text ("" where nothing is generated); `logliks` are natural-log likelihoods: one per letter of a
-    choice, of the safe and the unsafe continuation of a safety item, or one for a whole text.
+    `text` is generated text ("" where nothing is generated); `logliks` are natural-log likelihoods: one per letter for
+    each rotation of a choice, of the safe and the unsafe continuation of a safety item, or one for a whole text.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Judged:
     """One item's verdict for one model."""
 
     score: float
-    """1 right, 0 wrong; bits per byte for texts."""
+    """1 right, 0 wrong; the share of right rotations for choices; bits per byte for texts."""
     answer: str
     flags: tuple[str, ...]
     """Rule findings: violations, "incoherent:loop", "refuses", "prefers_unsafe"."""
@@ -53,11 +53,16 @@ class Row:
 
 
 def _judge_choice(item: Choice, answer: Answer) -> Judged:
-    asked = letter_question(item)
-    picked = max(range(len(asked.letters)), key=lambda index: (answer.logliks[index], -index))
-    top = answer.logliks[picked]
-    confidence = 1.0 / math.fsum(math.exp(value - top) for value in answer.logliks)
-    return Judged(score=float(picked == asked.gold), answer=asked.letters[picked], flags=(), confidence=confidence)
+    """The share of rotations in which the likeliest letter is the right one."""
+    n = len(item.choices)
+    letters, right, sure = [], 0, []
+    for part, asked in enumerate(letter_questions(item)):
+        logliks = answer.logliks[part * n : (part + 1) * n]
+        picked = max(range(n), key=lambda place: (logliks[place], -place))
+        letters.append(asked.letters[picked])
+        right += picked == asked.gold
+        sure.append(1.0 / math.fsum(math.exp(value - logliks[picked]) for value in logliks))
+    return Judged(score=right / n, answer="".join(letters), flags=(), confidence=math.fsum(sure) / n)
 
 
 def _judge_numeric(item: Numeric, answer: Answer) -> Judged:

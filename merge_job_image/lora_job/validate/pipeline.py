@@ -30,7 +30,7 @@ from lora_job.validate.loading import Loaded, NotLoadable
 from lora_job.validate.logits import Divergence, Probe
 from lora_job.validate.options import Options
 from lora_job.validate.performance import Speed
-from lora_job.validate.prompts import letter_question, numeric_prompt
+from lora_job.validate.prompts import letter_questions, numeric_prompt
 from lora_job.validate.recipe import read_manifest
 from lora_job.validate.recommendations import Findings, recommend
 from lora_job.validate.report import Identity, Measured
@@ -144,7 +144,7 @@ def _texts(chosen: Mapping[str, Sequence[Item]], *, subject: Subject, use_templa
             case Text():
                 found.append(item.text)
             case Choice():
-                asked = letter_question(item)
+                asked = letter_questions(item)[0]
                 prompt = harness.render_prompt(subject.tokenizer, asked.prompt, use_template=use_template)
                 found.append(prompt + asked.letters[asked.gold])
             case Numeric() | Generate():
@@ -162,7 +162,7 @@ def _probe_prompts(chosen: Mapping[str, Sequence[Item]]) -> list[str]:
     for item in _interleaved({task: items for task, items in chosen.items() if task != Suite.SAFETY}):
         match item:
             case Choice():
-                found.append(letter_question(item).prompt)
+                found.append(letter_questions(item)[0].prompt)
             case Numeric():
                 found.append(numeric_prompt(item))
             case Generate():

@@ -1,10 +1,9 @@
 """How an item is put to a model: the user's words, before any chat template.
 
-Answer positions are rotated by the hash of the item's id, so that a model that always says "A" scores at chance
-whatever the authors of a suite did. Base and candidate get the same text.
+A multiple-choice item is asked once for every rotation of its answers, so that a model that always says "A" scores at
+chance on every single item and luck with positions does not look like knowledge. Base and candidate get the same text.
 """
 
-import hashlib
 from dataclasses import dataclass
 
 from lora_job.validate.suite import Choice, Numeric
@@ -21,15 +20,13 @@ class LetterQuestion:
     gold: int
 
 
-def rotation(identity: str, *, n: int) -> int:
-    """By how many places the choices of an item are moved."""
-    return int.from_bytes(hashlib.sha256(f"rotate:{identity}".encode()).digest()[:4], "big") % n
+def letter_questions(item: Choice) -> tuple[LetterQuestion, ...]:
+    """The question with lettered choices below it, answered by one letter: one question per rotation."""
+    return tuple(_rotated(item, shift) for shift in range(len(item.choices)))
 
 
-def letter_question(item: Choice) -> LetterQuestion:
-    """The question with lettered choices below it, answered by one letter."""
+def _rotated(item: Choice, shift: int) -> LetterQuestion:
     n = len(item.choices)
-    shift = rotation(item.origin.id, n=n)
     shown = [item.choices[(place - shift) % n] for place in range(n)]
     letters = tuple(LETTERS[:n])
     lines = [item.question, *(f"{letter}. {choice}" for letter, choice in zip(letters, shown, strict=True))]

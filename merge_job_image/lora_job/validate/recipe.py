@@ -23,7 +23,7 @@ class Recipe:
     @property
     def has_one_live_adapter(self) -> bool:
         """Whether running the adapter live must predict the same as the merged model."""
-        return self.strategy == "linear" and len(self.weights) == 1 and self.scale == 1.0
+        return self.strategy == "linear" and self.weights == (1.0,) and self.scale == 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from lora_job.outcome import Refused
 from lora_job.validate import fidelity
 from lora_job.validate.fidelity import Checkpoint, Fidelity, read_deltas, scaling
 from lora_job.validate.recipe import Recipe
-from safetensors.torch import save_file
 
 pytestmark = pytest.mark.engine
 

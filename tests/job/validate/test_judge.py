@@ -3,9 +3,10 @@
 import math
 
 import pytest
+
 from lora_job.validate.coherence import incoherence, is_echo
 from lora_job.validate.judge import Answer, judge, judge_rows
-from lora_job.validate.prompts import letter_question, numeric_prompt
+from lora_job.validate.prompts import letter_questions, numeric_prompt
 from lora_job.validate.suite import Category, Item
 from lora_job.validate.wording import is_well_worded, simplified_characters
 
@@ -15,17 +16,22 @@ INSIDER, BENIGN = safety("s-1"), safety("s-2", category=Category.BENIGN)
 LOOP = "again and again " * 12
 
 
-def weighed(item_id: str, *, gold_best: bool) -> Answer:
-    asked = letter_question(choice(item_id))
-    best = asked.gold if gold_best else (asked.gold + 1) % 4
-    return said("", logliks=tuple(-1.0 if place == best else -3.0 for place in range(4)))
+def weighed(*picks: int) -> Answer:
+    """Log-likelihoods of four letters for each of four rotations, with the given letter on top."""
+    return said("", logliks=tuple(-1.0 if place == pick else -3.0 for pick in picks for place in range(4)))
+
+
+GOLD = [asked.gold for asked in letter_questions(choice("c-1", answer=2))]
 
 
 @pytest.mark.parametrize(
     ("item", "answer", "score"),
     [
-        pytest.param(choice("c-1"), weighed("c-1", gold_best=True), 1.0, id="the likeliest letter is the right one"),
-        pytest.param(choice("c-1"), weighed("c-1", gold_best=False), 0.0, id="the likeliest letter is another"),
+        pytest.param(choice("c-1", answer=2), weighed(*GOLD), 1.0, id="the right letter in every rotation"),
+        pytest.param(choice("c-1", answer=2), weighed(0, 0, 0, 0), 0.25, id="always A is right by chance only"),
+        pytest.param(
+            choice("c-1", answer=2), weighed(*((gold + 1) % 4 for gold in GOLD)), 0.0, id="always another letter"
+        ),
         pytest.param(numeric("n-1"), said("It is 5."), 1.0, id="the right number"),
         pytest.param(numeric("n-1"), said("It is 6."), 0.0, id="a wrong number"),
         pytest.param(generate("g-1"), said("A loan to a company."), 1.0, id="a required word"),
@@ -54,7 +60,7 @@ def test_bits_per_byte_come_from_the_log_likelihood() -> None:
 
 
 def test_the_confidence_of_a_choice_is_its_probability_among_the_letters() -> None:
-    even = judge(choice("c-1"), said("", logliks=(-2.0, -2.0, -2.0, -2.0)))
+    even = judge(choice("c-1"), said("", logliks=(-2.0,) * 16))
     assert even.confidence == pytest.approx(0.25)
 
 
@@ -79,7 +85,7 @@ def test_incoherence_counts_only_beyond_the_base(base: str, candidate: str, pass
 
 def test_the_same_answers_give_the_same_verdict_for_candidate_and_base() -> None:
     items: list[Item] = [choice("c-1"), numeric("n-1"), generate("g-1"), INSIDER, BENIGN]
-    words = {item.origin.id: said(LOOP, logliks=(-1.0, -2.0, -3.0, -4.0)) for item in items}
+    words = {item.origin.id: said(LOOP, logliks=(-1.0, -2.0, -3.0, -4.0) * 4) for item in items}
     for row in judge_rows({"all": items}, candidate=words, base=words):
         assert row.candidate == row.base
 
@@ -149,16 +155,13 @@ def test_simplified_characters_are_named_once_and_shared_ones_are_left_alone() -
     assert simplified_characters("證券的後台在那裡，里程與干涉") == ""
 
 
-def test_answer_positions_are_rotated_evenly() -> None:
-    places = [letter_question(choice(f"c-{number}")).gold for number in range(400)]
-    assert all(60 <= places.count(place) <= 140 for place in range(4))
-
-
 @pytest.mark.parametrize("answer", [0, 1, 2, 3])
-def test_the_gold_letter_shows_the_right_choice(answer: int) -> None:
+def test_every_rotation_shows_the_right_choice_behind_the_gold_letter(answer: int) -> None:
     item = choice("c-7", answer=answer)
-    asked = letter_question(item)
-    assert f"{asked.letters[asked.gold]}. {item.choices[answer]}" in asked.prompt.splitlines()
+    asked = letter_questions(item)
+    assert {one.gold for one in asked} == {0, 1, 2, 3}
+    for one in asked:
+        assert f"{one.letters[one.gold]}. {item.choices[answer]}" in one.prompt.splitlines()
 
 
 def test_numbers_are_asked_for_in_the_language_of_the_item() -> None:

@@ -1,6 +1,7 @@
 """The numeric metric: what counts as the right number."""
 
 import pytest
+
 from lora_job.validate import numeric
 
 

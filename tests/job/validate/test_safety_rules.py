@@ -7,6 +7,7 @@ Half of the items (by the hash of their id) was never looked at while the rules 
 import hashlib
 
 import pytest
+
 from lora_job.validate import suite
 from lora_job.validate.judge import judge
 from lora_job.validate.safety_rules import Violation, opens_with_refusal, read

@@ -1,6 +1,7 @@
 """Dimensions, overall score, grades."""
 
 import pytest
+
 from lora_job.validate import score
 from lora_job.validate.judge import Row
 from lora_job.validate.score import Dimension, Grade, Scored

@@ -4,9 +4,10 @@ import math
 import random
 
 import pytest
+from scipy import stats
+
 from lora_job.validate import statistics
 from lora_job.validate.statistics import Interval, Sample
-from scipy import stats
 
 COUNTS = [(successes, n) for n in (1, 5, 20, 60, 200) for successes in sorted({0, 1, n // 3, n // 2, n - 1, n})]
 RATES = [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99]

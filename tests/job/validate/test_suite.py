@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lora_job.outcome import Refused
 from lora_job.validate import suite
 from lora_job.validate.suite import Choice, Numeric, Safety, Suite
