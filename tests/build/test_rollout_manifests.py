@@ -48,10 +48,21 @@ def template(*, max_model_len: int | None = None, quantization: str = "None", **
 
 def revision(pod: dict[str, Any]) -> Revision:
     return Revision(
-        revision="0a1b2c3d", number=3, adapter="v1", artifact_digest="sha256:1", served_model_name="fin", profile="transformers",
-        profile_digest="p", port=8000, routes=PROFILES["transformers"].routes, probes=({"prompt": "q", "answer": "a", "margin": 1.5},),
-        gpu_resource="nvidia.com/gpu", gpus_per_pod=1, drain_seconds=60, template=pod,
-    )  # fmt: skip
+        revision="0a1b2c3d",
+        number=3,
+        adapter="v1",
+        artifact_digest="sha256:1",
+        served_model_name="fin",
+        profile="transformers",
+        profile_digest="p",
+        port=8000,
+        routes=PROFILES["transformers"].routes,
+        probes=({"prompt": "q", "answer": "a", "margin": 1.5},),
+        gpu_resource="nvidia.com/gpu",
+        gpus_per_pod=1,
+        drain_seconds=60,
+        template=pod,
+    )
 
 
 CASES = {
@@ -60,19 +71,28 @@ CASES = {
         OWNER,
         revision(
             template(
-                profile="vllm", image="vllm/vllm-openai@sha256:1", args=["--enable-prefix-caching"], quantization="BnbNF4", max_model_len=4096,
-                resources={"limits": {"nvidia.com/gpu": 1}}, nodeSelector={"nvidia.com/gpu.product": "NVIDIA-GeForce-RTX-4070"},
+                profile="vllm",
+                image="vllm/vllm-openai@sha256:1",
+                args=["--enable-prefix-caching"],
+                quantization="BnbNF4",
+                max_model_len=4096,
+                resources={"limits": {"nvidia.com/gpu": 1}},
+                nodeSelector={"nvidia.com/gpu.product": "NVIDIA-GeForce-RTX-4070"},
             )
         ),
         replicas=1,
     ),
-    "deployment-local-copy": lambda: build_deployment(OWNER, revision(template(localCopy={"sizeLimit": "20Gi"})), replicas=1),
+    "deployment-local-copy": lambda: build_deployment(
+        OWNER, revision(template(localCopy={"sizeLimit": "20Gi"})), replicas=1
+    ),
     "service-revision": lambda: build_revision_service(OWNER, revision="0a1b2c3d"),
     "service-public": lambda: build_public_service(OWNER, revision="0a1b2c3d"),
-    "httproute": lambda: build_http_route(OWNER, TRAFFIC, routes=PROFILES["vllm"].routes, weights={"0a1b2c3d": 95, "ffffffff": 5}),
+    "httproute": lambda: build_http_route(
+        OWNER, TRAFFIC, routes=PROFILES["vllm"].routes, weights={"0a1b2c3d": 95, "ffffffff": 5}
+    ),
     "budget": lambda: build_disruption_budget(OWNER, revision="0a1b2c3d"),
     "controllerrevision": lambda: build_controller_revision(OWNER, revision({"spec": {}})),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -96,8 +116,10 @@ def test_a_pod_is_restricted_and_has_no_token() -> None:
     assert spec["securityContext"]["runAsNonRoot"] is True
     for container in [*spec["initContainers"], *spec["containers"]]:
         assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
-        }  # fmt: skip
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
         assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
@@ -149,5 +171,9 @@ def test_only_the_public_routes_are_exposed() -> None:
     matches = [rule["matches"][0]["path"] for rule in route["spec"]["rules"]]
     assert {match["type"] for match in matches} == {"Exact"}
     assert sorted(match["value"] for match in matches) == [
-        "/api/v1/health", "/api/v1/inference", "/v1/chat/completions", "/v1/completions", "/v1/models",
-    ]  # fmt: skip
+        "/api/v1/health",
+        "/api/v1/inference",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/models",
+    ]

@@ -137,8 +137,13 @@ class Cluster:
         behaviour = self.behaviour(pod["metadata"]["annotations"]["adapter"])
         container: Json = {"name": "runtime", "restartCount": 0, "ready": False, "state": {"running": {}}}
         if behaviour == "crash":
-            container |= {"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-                          "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "loading\nValueError: no such layer"}}}  # fmt: skip
+            container |= {
+                "restartCount": 3,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {
+                    "terminated": {"exitCode": 1, "reason": "Error", "message": "loading\nValueError: no such layer"}
+                },
+            }
         elif behaviour == "image":
             container |= {
                 "image": "nowhere/x:1",
@@ -159,9 +164,13 @@ class Cluster:
         if used + need <= self.gpus:
             self._store(POD, {**pod, "spec": {**pod["spec"], "nodeName": "node-a"}, "status": {"conditions": []}})
             return
-        waiting = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                   "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
-                   "lastTransitionTime": pod["metadata"]["creationTimestamp"]}  # fmt: skip
+        waiting = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+            "lastTransitionTime": pod["metadata"]["creationTimestamp"],
+        }
         if pod["status"].get("conditions") != [waiting]:
             self._store(POD, {**pod, "status": {"conditions": [waiting]}})
 

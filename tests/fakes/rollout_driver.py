@@ -132,7 +132,15 @@ def adapter(name: str, *, digest: str | None = None, ready: bool = True, **statu
         "spec": {},
         "status": {
             "phase": "Ready" if ready else "Merging",
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False", "reason": "Ready" if ready else "Merging", "message": "", "observedGeneration": 1}],
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True" if ready else "False",
+                    "reason": "Ready" if ready else "Merging",
+                    "message": "",
+                    "observedGeneration": 1,
+                }
+            ],
             "artifact": {
                 "digest": digest or f"sha256:{name}",
                 "uri": f"pvc://models/artifacts/shop/{name}/abc",
@@ -142,7 +150,7 @@ def adapter(name: str, *, digest: str | None = None, ready: bool = True, **statu
             "validation": {"probes": [{"prompt": "What is a bond?", "answer": "B", "margin": 2.0}]},
             **status,
         },
-    }  # fmt: skip
+    }
 
 
 def deployment(
@@ -157,10 +165,16 @@ def deployment(
             "replicas": replicas,
             "runtime": {"profile": "transformers", "servedModelName": "fin", **resources},
             "strategy": {"type": "Replace"},
-            "traffic": traffic or {"gateway": {"parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}], "hostnames": ["fin.example.com"]}},
+            "traffic": traffic
+            or {
+                "gateway": {
+                    "parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}],
+                    "hostnames": ["fin.example.com"],
+                }
+            },
             **spec,
         },
-    }  # fmt: skip
+    }
 
 
 def started(cluster: Cluster, **spec: Any) -> Driver:

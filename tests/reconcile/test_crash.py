@@ -66,14 +66,20 @@ SCENARIOS = {
     "replace after the old version": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), gpus=1, downtime=True),
     "a bad version is rolled back": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), bad="v2"),
     "a wrong model is rolled back": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), bad="v2", how="wrong"),
-    "a bad version gives the GPU back": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), bad="v2", gpus=1, downtime=True),
+    "a bad version gives the GPU back": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2")), bad="v2", gpus=1, downtime=True
+    ),
     "rollback to the version before": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"), _back)),
-    "a third version during the second": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v3")), hasty=True, gpus=3),
-    "back to the first during the second": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v1")), hasty=True),
+    "a third version during the second": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v3")), hasty=True, gpus=3
+    ),
+    "back to the first during the second": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v1")), hasty=True
+    ),
     "deletion": Scenario(acts=(_nothing, _delete)),
     "plain Service": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), spec={"traffic": {"service": {}}}),
     "two replicas": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), gpus=4, spec={"replicas": 2}),
-}  # fmt: skip
+}
 
 
 async def play(scenario: Scenario, *, crash_at: tuple[int, str] | None) -> tuple[Cluster, Driver]:

@@ -3,6 +3,7 @@
 The cluster itself checks T1, T2, T6, T19 and T20 at every write; the tests below look at how it ends.
 """
 
+import asyncio
 import copy
 from collections.abc import Callable
 from datetime import timedelta
@@ -123,8 +124,14 @@ def test_gpus_held_by_others_are_waited_for_and_it_heals() -> None:
     cluster = Cluster(gpus=2)
     for name in ("a", "b"):
         resources = {"resources": {"limits": {"nvidia.com/gpu": 1}}}
-        cluster.put(POD, {"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"adapter": ""}},
-                          "spec": {"nodeName": "node-a", "containers": [resources]}, "status": {"phase": "Running"}})  # fmt: skip
+        cluster.put(
+            POD,
+            {
+                "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"adapter": ""}},
+                "spec": {"nodeName": "node-a", "containers": [resources]},
+                "status": {"phase": "Running"},
+            },
+        )
     driver = started(cluster)
     driver.run()
     assert driver.condition("Ready")["reason"] == "InsufficientGPU"
@@ -264,24 +271,57 @@ async def test_revision_3_during_2_during_1_ends_with_1_and_3_only() -> None:
 @pytest.mark.parametrize(
     ("change", "reason", "stalled"),
     [
-        pytest.param(lambda spec: spec["adapterRef"].update(name="nobody"), "AdapterNotFound", "False", id="an adapterRef to nothing"),
-        pytest.param(lambda spec: spec["adapterRef"].update(name="building"), "AdapterNotReady", "False", id="an adapter that still builds"),
-        pytest.param(lambda spec: spec["adapterRef"].update(name="rejected"), "AdapterNotReady", "True", id="an adapter that was rejected"),
-        pytest.param(lambda spec: spec.update(strategy={"type": "Canary"}), "NotSupportedYet", "True", id="a strategy of a later version"),
         pytest.param(
-            lambda spec: spec.update(traffic={"ingress": {"className": "nginx", "host": "x"}}), "NotSupportedYet", "True",
+            lambda spec: spec["adapterRef"].update(name="nobody"),
+            "AdapterNotFound",
+            "False",
+            id="an adapterRef to nothing",
+        ),
+        pytest.param(
+            lambda spec: spec["adapterRef"].update(name="building"),
+            "AdapterNotReady",
+            "False",
+            id="an adapter that still builds",
+        ),
+        pytest.param(
+            lambda spec: spec["adapterRef"].update(name="rejected"),
+            "AdapterNotReady",
+            "True",
+            id="an adapter that was rejected",
+        ),
+        pytest.param(
+            lambda spec: spec.update(strategy={"type": "Canary"}),
+            "NotSupportedYet",
+            "True",
+            id="a strategy of a later version",
+        ),
+        pytest.param(
+            lambda spec: spec.update(traffic={"ingress": {"className": "nginx", "host": "x"}}),
+            "NotSupportedYet",
+            "True",
             id="a router of a later version",
         ),
         pytest.param(
-            lambda spec: spec.update(analysis={"metrics": [{"name": "e", "builtin": "errorRate"}]}), "NotSupportedYet", "True",
+            lambda spec: spec.update(analysis={"metrics": [{"name": "e", "builtin": "errorRate"}]}),
+            "NotSupportedYet",
+            "True",
             id="analysis of a later version",
         ),
-        pytest.param(lambda spec: spec["runtime"].update(profile="tgi"), "UnknownProfile", "True", id="an unknown profile"),
-        pytest.param(lambda spec: spec["runtime"].update(profile="vllm"), "Invalid", "True", id="a profile that brings no image"),
-        pytest.param(lambda spec: spec["runtime"].update(maxModelLen=512), "Invalid", "True", id="a field the profile cannot express"),
+        pytest.param(
+            lambda spec: spec["runtime"].update(profile="tgi"), "UnknownProfile", "True", id="an unknown profile"
+        ),
+        pytest.param(
+            lambda spec: spec["runtime"].update(profile="vllm"), "Invalid", "True", id="a profile that brings no image"
+        ),
+        pytest.param(
+            lambda spec: spec["runtime"].update(maxModelLen=512),
+            "Invalid",
+            "True",
+            id="a field the profile cannot express",
+        ),
         pytest.param(lambda spec: spec.update(replicas=-1), "Invalid", "True", id="a value of the wrong kind"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_done_is_said_and_the_old_version_goes_on(
     change: Callable[[Json], None], reason: str, stalled: str
 ) -> None:
@@ -348,13 +388,15 @@ def test_an_adapter_that_validates_again_stays_on_the_air() -> None:
             lambda c: c.edit(HTTP_ROUTE, NAME, lambda r: r["spec"]["rules"][0]["backendRefs"][0].update(weight=1)),
             id="a weight is edited",
         ),
-        pytest.param(
-            lambda c: c.edit(HTTP_ROUTE, NAME, lambda r: r["spec"]["rules"].pop()), id="a rule is taken away"
-        ),
+        pytest.param(lambda c: c.edit(HTTP_ROUTE, NAME, lambda r: r["spec"]["rules"].pop()), id="a rule is taken away"),
         pytest.param(lambda c: c.remove(SERVICE, c.every(SERVICE)[0]["metadata"]["name"]), id="the Service is deleted"),
-        pytest.param(lambda c: c.remove(DEPLOYMENT, c.every(DEPLOYMENT)[0]["metadata"]["name"]), id="the Deployment is deleted"),
         pytest.param(
-            lambda c: c.edit(DEPLOYMENT, c.every(DEPLOYMENT)[0]["metadata"]["name"], lambda d: d["spec"].update(replicas=0)),
+            lambda c: c.remove(DEPLOYMENT, c.every(DEPLOYMENT)[0]["metadata"]["name"]), id="the Deployment is deleted"
+        ),
+        pytest.param(
+            lambda c: c.edit(
+                DEPLOYMENT, c.every(DEPLOYMENT)[0]["metadata"]["name"], lambda d: d["spec"].update(replicas=0)
+            ),
             id="the Deployment is scaled to 0",
         ),
         pytest.param(
@@ -366,10 +408,11 @@ def test_an_adapter_that_validates_again_stays_on_the_air() -> None:
             id="the image is edited",
         ),
         pytest.param(
-            lambda c: c.remove(CONTROLLER_REVISION, c.every(CONTROLLER_REVISION)[0]["metadata"]["name"]), id="the stored revision is deleted"
+            lambda c: c.remove(CONTROLLER_REVISION, c.every(CONTROLLER_REVISION)[0]["metadata"]["name"]),
+            id="the stored revision is deleted",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_hand_edit_is_healed(harm: Callable[[Cluster], None]) -> None:
     driver = stable()
     wanted = _wishes(driver)
@@ -453,8 +496,6 @@ def test_a_missing_gateway_is_named_and_it_heals() -> None:
 
 
 def _once(driver: Driver) -> None:
-    import asyncio
-
     asyncio.run(driver.step())
 
 

@@ -50,10 +50,22 @@ def supply(*, nodes: list[Any], pods: list[Any], runtime: dict[str, Any] | None 
         pytest.param([node()], [pod(gpus=0, init=2)], None, 0, id="an init container counts when it asks for more"),
         pytest.param([node(unschedulable=True)], [], None, 0, id="a cordoned node gives nothing"),
         pytest.param([node(taints=[{"key": "gpu", "effect": "NoSchedule"}])], [], None, 0, id="a taint keeps us away"),
-        pytest.param([node(taints=[{"key": "gpu", "effect": "NoSchedule"}])], [], {"tolerations": [{"key": "gpu", "operator": "Exists"}]}, 2, id="a tolerated taint does not"),
-        pytest.param([node(), node("b", labels={"zone": "x"})], [], {"nodeSelector": {"zone": "x"}}, 2, id="nodeSelector leaves one node"),
+        pytest.param(
+            [node(taints=[{"key": "gpu", "effect": "NoSchedule"}])],
+            [],
+            {"tolerations": [{"key": "gpu", "operator": "Exists"}]},
+            2,
+            id="a tolerated taint does not",
+        ),
+        pytest.param(
+            [node(), node("b", labels={"zone": "x"})],
+            [],
+            {"nodeSelector": {"zone": "x"}},
+            2,
+            id="nodeSelector leaves one node",
+        ),
     ],
-)  # fmt: skip
+)
 def test_free_gpus(nodes: list[Any], pods: list[Any], runtime: dict[str, Any] | None, free: int) -> None:
     assert supply(nodes=nodes, pods=pods, runtime=runtime).free == free
 
@@ -70,14 +82,35 @@ def room(*, total: int, free: int, stable: int = 0) -> Room:
 @pytest.mark.parametrize(
     ("rooms", "per_pod", "replicas", "has_stable", "fit"),
     [
-        pytest.param([room(total=2, free=1, stable=1)], 1, 1, True, Fit.SURGE, id="a free GPU lets the new version start beside the old"),
+        pytest.param(
+            [room(total=2, free=1, stable=1)],
+            1,
+            1,
+            True,
+            Fit.SURGE,
+            id="a free GPU lets the new version start beside the old",
+        ),
         pytest.param([room(total=1, free=0, stable=1)], 1, 1, True, Fit.AFTER_STABLE, id="the only GPU is handed over"),
         pytest.param([room(total=1, free=0)], 1, 1, False, Fit.BUSY, id="others hold the only GPU"),
         pytest.param([room(total=1, free=1)], 2, 1, False, Fit.NEVER, id="more GPUs than exist"),
-        pytest.param([room(total=1, free=1), room(total=1, free=1)], 2, 1, False, Fit.NEVER, id="two nodes with one GPU hold no pod with two"),
-        pytest.param([room(total=4, free=2, stable=2)], 1, 3, True, Fit.AFTER_STABLE, id="not all replicas fit beside the old ones"),
+        pytest.param(
+            [room(total=1, free=1), room(total=1, free=1)],
+            2,
+            1,
+            False,
+            Fit.NEVER,
+            id="two nodes with one GPU hold no pod with two",
+        ),
+        pytest.param(
+            [room(total=4, free=2, stable=2)],
+            1,
+            3,
+            True,
+            Fit.AFTER_STABLE,
+            id="not all replicas fit beside the old ones",
+        ),
     ],
-)  # fmt: skip
+)
 def test_fit(rooms: list[Room], per_pod: int, replicas: int, has_stable: bool, fit: Fit) -> None:
     need = GpuNeed(resource="nvidia.com/gpu", per_pod=per_pod)
     assert fit_of(Supply(rooms=tuple(rooms)), need=need, replicas=replicas, has_stable=has_stable) is fit

@@ -27,32 +27,69 @@ REFUSED = (
     ("status", "kind", "words"),
     [
         pytest.param(
-            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]},
-            TroubleKind.UNSCHEDULABLE, "0/1 nodes", id="the scheduler's words",
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+                ]
+            },
+            TroubleKind.UNSCHEDULABLE,
+            "0/1 nodes",
+            id="the scheduler's words",
         ),
         pytest.param(
-            {"containerStatuses": [container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}})]},
-            TroubleKind.IMAGE, "x:1: no such tag", id="the image and the kubelet's words",
+            {
+                "containerStatuses": [
+                    container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}})
+                ]
+            },
+            TroubleKind.IMAGE,
+            "x:1: no such tag",
+            id="the image and the kubelet's words",
         ),
         pytest.param(
             {"containerStatuses": [container(state={"waiting": {"reason": "InvalidImageName"}})]},
-            TroubleKind.IMAGE_NEVER, "InvalidImageName", id="an image name that can never be pulled",
+            TroubleKind.IMAGE_NEVER,
+            "InvalidImageName",
+            id="an image name that can never be pulled",
         ),
         pytest.param(
-            {"containerStatuses": [container(restartCount=2, state={"waiting": {"reason": "CrashLoopBackOff"}},
-                                             lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "a\nb\n"}})]},
-            TroubleKind.CRASH, "OOMKilled (exit 137), 2 restarts: b", id="a crash loop's last line",
+            {
+                "containerStatuses": [
+                    container(
+                        restartCount=2,
+                        state={"waiting": {"reason": "CrashLoopBackOff"}},
+                        lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "a\nb\n"}},
+                    )
+                ]
+            },
+            TroubleKind.CRASH,
+            "OOMKilled (exit 137), 2 restarts: b",
+            id="a crash loop's last line",
         ),
         pytest.param(
-            {"initContainerStatuses": [container("verify", state={"terminated": {"exitCode": 2, "reason": "Error", "message": REFUSED}})]},
-            TroubleKind.REFUSED, "DigestMismatch: expected sha256:a", id="the digest check's sentence",
+            {
+                "initContainerStatuses": [
+                    container("verify", state={"terminated": {"exitCode": 2, "reason": "Error", "message": REFUSED}})
+                ]
+            },
+            TroubleKind.REFUSED,
+            "DigestMismatch: expected sha256:a",
+            id="the digest check's sentence",
         ),
         pytest.param(
-            {"containerStatuses": [container(state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}})]},
-            TroubleKind.CONFIG, 'secret "x" not found', id="a missing secret",
+            {
+                "containerStatuses": [
+                    container(
+                        state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}
+                    )
+                ]
+            },
+            TroubleKind.CONFIG,
+            'secret "x" not found',
+            id="a missing secret",
         ),
     ],
-)  # fmt: skip
+)
 def test_trouble(status: dict[str, Any], kind: TroubleKind, words: str) -> None:
     trouble = parse_pod(pod(status)).trouble
     assert trouble is not None

@@ -25,6 +25,7 @@ CACHE = "/cache"
 PORT_NAME = "http"
 _CACHE_ENV = {
     "HOME": CACHE,
+    "USER": "lora",  # the uid has no account in most images
     "HF_HOME": CACHE,
     "HF_HUB_OFFLINE": "1",
     "TMPDIR": "/tmp",  # noqa: S108 (an emptyDir of the pod's own)

@@ -1,0 +1,122 @@
+"""Whatever people, pods and crashes do, in any order: the invariants hold at every write, and when the world is good again the
+declared version serves.
+
+Each example is a list of acts with a few reconciles in between; a failing one is shrunk to the shortest that still fails.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lora_operator.api.kinds import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, LORA_DEPLOYMENT, POD, SERVICE
+from tests.fakes.cluster import Cluster
+from tests.fakes.rollout_driver import NAME, Driver, ask, point_to, started
+
+Json = dict[str, Any]
+ADAPTERS = ("v1", "v2", "v3")
+
+
+class World:
+    """A driver, and what is wrong with each adapter at the moment."""
+
+    def __init__(self, *, gpus: int) -> None:
+        self.cluster = Cluster(gpus=gpus)
+        self.cluster.downtime_allowed = gpus < 6
+        self.how = dict.fromkeys(ADAPTERS, "good")
+        self.cluster.behaviour = lambda name: self.how.get(name, "good")
+        self.driver = started(self.cluster, progressDeadlineSeconds=200)
+        self.nonce = 0
+
+    def spec(self, change: Callable[[Json], None]) -> None:
+        self.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: change(obj["spec"]))
+
+    def revision(self, part: str) -> str:
+        return str(self.driver.status.get(part, {}).get("revision", "00000000"))
+
+    def request(self, verb: str, part: str) -> None:
+        self.nonce += 1
+        ask(self.driver, verb, f"{self.revision(part)}/{self.nonce}")
+
+    def stored(self) -> str:
+        records = self.cluster.every(CONTROLLER_REVISION)
+        return str(records[self.nonce % len(records)]["data"]["revision"]) if records else "00000000"
+
+    def rollback(self) -> None:
+        self.nonce += 1
+        ask(self.driver, "rollback-to", f"{self.stored()}/{self.nonce}")
+
+    def lose(self, kind: Any) -> None:
+        """Somebody deletes one of ours."""
+        found = self.cluster.every(kind)
+        if found and kind is not POD:
+            self.cluster.remove(kind, found[self.nonce % len(found)]["metadata"]["name"])
+
+    async def go(self, steps: int) -> None:
+        for _ in range(steps):
+            after = await self.driver.step()
+            self.cluster.tick(1 if after is None else min(max(after, 1), 20))
+            self.cluster.note_traffic()
+
+
+def acts() -> st.SearchStrategy[Callable[[World], None]]:
+    """What may happen."""
+    how = st.sampled_from(["good", "crash", "wrong", "never-ready", "image"])
+    return st.one_of(
+        st.sampled_from(ADAPTERS).map(lambda name: lambda w: point_to(w.driver, name)),
+        st.tuples(st.sampled_from(ADAPTERS[1:]), how).map(lambda pair: lambda w: w.how.update({pair[0]: pair[1]})),
+        st.sampled_from(["abort", "promote", "pause"]).map(lambda verb: lambda w: w.request(verb, "candidate")),
+        st.just(lambda w: w.request("retry", "abort")),
+        st.just(lambda w: w.rollback()),
+        st.booleans().map(lambda on: lambda w: w.spec(lambda spec: spec.update(paused=on))),
+        st.integers(1, 2).map(lambda n: lambda w: w.spec(lambda spec: spec.update(replicas=n))),
+        st.just(lambda w: w.driver.restart()),
+        st.sampled_from([CONTROLLER_REVISION, HTTP_ROUTE]).map(lambda kind: lambda w: w.lose(kind)),
+        st.integers(1, 25).map(
+            lambda k: lambda w: setattr(w.cluster, "crash_at", (len(w.cluster.writes) + k, "after"))
+        ),
+    )
+
+
+async def walk(gpus: int, script: list[tuple[Callable[[World], None], int]]) -> Driver:
+    world = World(gpus=gpus)
+    await world.go(6)
+    for act, steps in script:
+        act(world)
+        await world.go(steps)
+    world.cluster.crash_at = None
+    world.how = dict.fromkeys(ADAPTERS, "good")
+    world.spec(lambda spec: spec.update(paused=False))
+    point_to(world.driver, "v1")
+    await world.driver.settle()
+    point_to(world.driver, "v3")
+    await world.driver.settle()
+    if world.driver.status.get("heldRevision"):
+        world.request("retry", "x")
+        ask(world.driver, "retry", f"{world.driver.status['heldRevision']}/end")
+        await world.driver.settle()
+    return world.driver
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(gpus=st.sampled_from([1, 2, 8]), script=st.lists(st.tuples(acts(), st.integers(0, 40)), max_size=8))
+def test_the_invariants_hold_and_the_declared_version_serves_in_the_end(
+    gpus: int, script: list[tuple[Callable[[World], None], int]]
+) -> None:
+    driver = asyncio.run(walk(gpus, script))
+    cluster, status = driver.cluster, driver.status
+    replicas = cluster.peek(LORA_DEPLOYMENT, NAME)["spec"]["replicas"]  # type: ignore[index]
+    if replicas > gpus:
+        assert driver.condition("Ready")["status"] == "False"
+        return
+    assert (status["phase"], status["stable"]["adapter"], driver.condition("Ready")["status"]) == (
+        "Stable",
+        "v3",
+        "True",
+    )
+    assert cluster.shares() == {status["stable"]["revision"]: 100}
+    alive = {d["metadata"]["name"]: d["spec"]["replicas"] for d in cluster.every(DEPLOYMENT) if d["spec"]["replicas"]}
+    assert alive == {f"{NAME}-{status['stable']['revision']}": replicas}
+    assert f"{NAME}-{status['stable']['revision']}" in {s["metadata"]["name"] for s in cluster.every(SERVICE)}
