@@ -1,0 +1,104 @@
+"""Manifests of the Jobs, whole: what the kubelet gets is what docs/job-contract.md says."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_operator.api.adapter import Adapter, parse_adapter
+from lora_operator.core.adapter.effective import Defaults, effective_validation
+from lora_operator.core.build.job import JobSettings, build_delete_job, build_merge_job, build_validate_job
+from tests.fakes.job_world import adapter as resource
+
+GOLDEN = Path(__file__).parent / "golden"
+SETTINGS = JobSettings(image="localhost/lora-job:1", pull_policy="IfNotPresent", run_as_user=65532)
+DEFAULTS = Defaults(
+    weights={"basic": 0.4, "domain": 0.3, "safety": 0.2, "performance": 0.1},
+    test_query_count=20,
+    benchmark_iterations=10,
+    min_score=0.8,
+    min_safety_score=0.95,
+    block_on_poor_quality=True,
+)
+SPECIAL = {
+    "merge": {
+        "strategy": "Linear",
+        "dtype": "Float32",
+        "allowUnverifiedBase": True,
+        "allowChatTemplateDigest": "sha256:" + "c" * 64,
+    },
+    "job": {
+        "queueName": "team-a",
+        "serviceAccountName": "jobs",
+        "merge": {
+            "nodeSelector": {"pool": "gpu"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "imagePullSecrets": [{"name": "registry"}],
+            "env": [{"name": "A", "value": "b"}],
+            "resources": {"limits": {"memory": "9Gi", "nvidia.com/gpu": 1}},
+            "timeoutSeconds": 60,
+        },
+    },
+}
+
+
+def parsed(**spec: Any) -> Adapter:
+    raw = resource(**spec)
+    raw["metadata"] |= {"namespace": "shop", "uid": "uid-1"}
+    return parse_adapter(raw)
+
+
+def validate_job() -> dict[str, Any]:
+    adapter = parsed()
+    return build_validate_job(
+        adapter,
+        name="fin-v1-v-0a1b2c3d-1",
+        memory=3 << 30,
+        artifact_path="artifacts/shop/fin-v1/abc",
+        validation=effective_validation(adapter, defaults=DEFAULTS),
+        validation_id="v-0a1b2c3d",
+        settings=SETTINGS,
+    )
+
+
+CASES: dict[str, Callable[[], dict[str, Any]]] = {
+    "job-merge": lambda: build_merge_job(parsed(), name="fin-v1-m-0a1b2c3d-1", memory=2 << 30, settings=SETTINGS),
+    "job-merge-special": lambda: build_merge_job(
+        parsed(**SPECIAL), name="fin-v1-m-0a1b2c3d-2", memory=4 << 30, settings=SETTINGS
+    ),
+    "job-validate": validate_job,
+    "job-delete": lambda: build_delete_job(
+        parsed(), name="fin-v1-d-0a1b2c3d-1", artifact_path="artifacts/x", settings=SETTINGS
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    path = GOLDEN / f"{name}.json"
+    text = json.dumps(CASES[name](), indent=1, sort_keys=True) + "\n"
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_pod_of_a_job_is_restricted_and_has_no_token(name: str) -> None:
+    spec = CASES[name]()["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_sources_are_mounted_read_only_and_the_store_is_not() -> None:
+    spec = CASES["job-merge"]()["spec"]["template"]["spec"]
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in spec["containers"][0]["volumeMounts"]}
+    assert mounts == {"/claims/models": True, "/store": False, "/work": False}
