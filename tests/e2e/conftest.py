@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from demo.place import install_chart
 from devcluster.cluster import Cluster, NotReady
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,13 @@ def operator_image(cluster: Cluster) -> str:
 def job_image(cluster: Cluster) -> str:
     """Built from merge_job_image/Dockerfile and loaded."""
     return _image(cluster, "lora-job", "merge_job_image/Dockerfile")
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster, operator_image: str, job_image: str) -> None:
+    """The operator as a Pod under its own ServiceAccount, by the chart."""
+    images = {"operator": operator_image, "job": job_image}
+    install_chart(helm_arguments=["--kubeconfig", str(cluster.kubeconfig)], images=images)
 
 
 def _image(cluster: Cluster, name: str, dockerfile: str) -> str:
