@@ -621,12 +621,24 @@ def test_a_bad_version_without_a_free_gpu_gives_the_gpu_back() -> None:
 
 
 def test_history_is_limited_and_old_revisions_are_pruned() -> None:
-    driver = stable(rollback={"historyLimit": 2})
+    driver = stable(rollback={"historyLimit": 1})
     for name in ("v2", "v3", "v1", "v2"):
         driver.run(lambda name=name: point_to(driver, name))
-    assert [entry["adapter"] for entry in driver.status["history"]] == ["v2", "v1"]
+    assert [entry["adapter"] for entry in driver.status["history"]] == ["v2"]
     assert sorted(replicas(driver)) == ["v1", "v2"]
     assert len(driver.cluster.every(CONTROLLER_REVISION)) == 2
+
+
+def test_failed_attempts_never_push_a_good_revision_out_of_reach() -> None:
+    driver = stable(rollback={"historyLimit": 1}, progressDeadlineSeconds=60)
+    first = driver.status["stable"]["revision"]
+    driver.run(lambda: point_to(driver, "v2"))
+    driver.cluster.behaviour = lambda name: "crash" if name == "v3" else "good"
+    for _ in range(3):
+        driver.run(lambda: point_to(driver, "v3"))
+        driver.run(lambda: point_to(driver, "v2"))
+    driver.run(lambda: ask(driver, "rollback-to", f"{first}/1"))
+    assert driver.status["stable"]["revision"] == first
 
 
 def test_a_changed_profile_touches_the_next_revision_only() -> None:

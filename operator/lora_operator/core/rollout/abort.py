@@ -52,7 +52,7 @@ def begin_abort(s: Situation, *, reason: Reason | str, message: str, evidence: M
         status=status,
         reason=reason,
         message=f"revision {candidate.revision} is given up: {message}",
-        warning=True,
+        warning=reason not in (Reason.SUPERSEDED, Reason.ABORT_REQUESTED),
         requeue_at=s.now,
     )
 

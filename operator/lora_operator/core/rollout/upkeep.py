@@ -127,15 +127,28 @@ def named_in_route(s: Situation, revision: str) -> bool:
 
 
 def prune(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
-    """Revisions that nothing refers to: those of successful rollouts stay at 0 pods while history has them, others go."""
+    """Revisions that nothing refers to: the newest good ones stay at 0 pods, to go back to; all others go."""
     parts = (status.stable, status.candidate, None if status.previous is None else status.previous.version)
     referenced = {version.revision for version in parts if version is not None}
-    kept = {entry.revision for entry in status.history if entry.result == SUCCEEDED}
+    unused = set(s.observed.workloads) - referenced
+    kept = _worth_keeping(s, status, unused)
     effects: list[Effect] = []
-    for revision in sorted(set(s.observed.workloads) - referenced):
+    for revision in sorted(unused):
         if named_in_route(s, revision):
             continue
         take_away = scale_to_zero if revision in kept else remove_revision
         effects += take_away(s.observed, revision)
     effects += [delete_object(route.kind, route.live) for route in s.observed.other_routes]
     return tuple(effects)
+
+
+def _worth_keeping(s: Situation, status: RolloutStatus, unused: set[str]) -> set[str]:
+    """At most historyLimit stored revisions that once served. Failed attempts never push a good one out."""
+    failed = {entry.revision for entry in status.history if entry.result != SUCCEEDED}
+    failed -= {entry.revision for entry in status.history if entry.result == SUCCEEDED}
+    good = sorted(
+        (s.observed.records[revision] for revision in unused - failed if revision in s.observed.records),
+        key=lambda record: record.number,
+        reverse=True,
+    )
+    return {record.revision for record in good[: s.spec.history_limit]}
