@@ -1,9 +1,244 @@
 """`lora-job inspect` and `lora-job merge` on the command line."""
 
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
+from lora_job.files import check_directory
+from lora_job.outcome import Done, Refused
+from lora_job.reasons import Reason
+
+if TYPE_CHECKING:
+    from lora_job.merge.pipeline import Inspected, MergeRequest
+
 __all__ = ["register"]
+
+Adapters = Annotated[list[str], typer.Option(help="Directory of an adapter, DIR or DIR=WEIGHT; repeat it for several.")]
+Base = Annotated[Path, typer.Option(help="Directory of the base model.")]
+Unverified = Annotated[
+    bool, typer.Option("--allow-unverified-base", help="Merge although the adapter names another base.")
+]
+Template = Annotated[str, typer.Option(help="sha256 of the one changed chat template that may come with the adapter.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
+    app.command()(inspect)
+    app.command()(merge)
+
+
+def inspect(
+    *,
+    base: Base,
+    adapter: Adapters,
+    as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
+    allow_unverified_base: Unverified = False,
+    allow_chat_template: Template = "",
+) -> Done:
+    """Show what a merge would do to every tensor; refuses what merge would refuse."""
+    from lora_job.merge.pipeline import inspect_sources  # noqa: PLC0415
+
+    inspected = inspect_sources(
+        _request(
+            base,
+            adapter,
+            allow_unverified_base=allow_unverified_base,
+            recipe={"allowed_chat_template": _hex(allow_chat_template)},
+        )
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(inspected.plan.as_json(), indent=1) + "\n")
+    else:
+        _show_plan(inspected)
+    merged = sum(bool(step.terms) for step in inspected.plan.steps)
+    return Done(message=f"{merged} of {len(inspected.plan.steps)} tensors would be merged")
+
+
+def merge(
+    *,
+    base: Base,
+    adapter: Adapters,
+    output: Annotated[Path | None, typer.Option(help="Publish exactly here.")] = None,
+    output_root: Annotated[
+        Path | None, typer.Option(help="Publish below here, in a directory named by the build's hash.")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="linear|slerp|task_arithmetic|ties|dare_linear|dare_ties")] = "linear",
+    scale: Annotated[float, typer.Option(help="Factor on the combined delta.")] = 1.0,
+    t: Annotated[float, typer.Option(help="slerp: between the first (0) and the second (1) adapter.")] = 0.5,
+    density: Annotated[float, typer.Option(help="ties, dare: share of the delta that is kept.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="dare: seed of the random drop.")] = 0,
+    dtype: Annotated[str, typer.Option(help="auto|bfloat16|float16|float32")] = "auto",
+    device: Annotated[str, typer.Option(help="auto|cpu|cuda")] = "auto",
+    quantization: Annotated[str, typer.Option(help="none|bnb-nf4|bnb-int8|fp8-dynamic|w4a16")] = "none",
+    allow_unverified_base: Unverified = False,
+    allow_chat_template: Template = "",
+    workers: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 2,
+    fetch_report: Annotated[
+        Path | None, typer.Option(help="Report of `lora-job fetch`: saves a second read of the sources.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Where to write the report, as JSON.")] = None,
+) -> Done:
+    """Merge adapters into a base: streamed, verified, published by one rename."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from lora_job.merge.pipeline import merge_sources  # noqa: PLC0415
+
+    if (output is None) == (output_root is None):
+        raise Refused(Reason.INVALID_OPTION, "give exactly one of --output and --output-root")
+    if device not in {"auto", "cpu"}:
+        raise Refused(
+            Reason.NOT_SUPPORTED_YET, f"--device {device}: not supported yet; merging is bound by the disk, use cpu"
+        )
+    recipe = {
+        "strategy": strategy, "scale": scale, "t": t, "density": density, "seed": seed, "dtype": dtype,
+        "quantization": quantization, "allowed_chat_template": _hex(allow_chat_template),
+    }  # fmt: skip
+    request = replace(
+        _request(base, adapter, allow_unverified_base=allow_unverified_base, recipe=recipe),
+        output=output,
+        output_root=output_root,
+        workers=workers,
+        fetch_report=fetch_report,
+    )
+    final, manifest, adopted = merge_sources(request)
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(_report(manifest, final=final), indent=1, ensure_ascii=False), encoding="utf-8")
+    if sys.stderr.isatty():
+        _show_result(manifest, final=final, adopted=adopted)
+    return _done(manifest, final=final, adopted=adopted)
+
+
+def _request(
+    base: Path, adapters: Sequence[str], *, allow_unverified_base: bool, recipe: Mapping[str, Any]
+) -> "MergeRequest":
+    from lora_job.merge.pipeline import MergeRequest  # noqa: PLC0415
+    from lora_job.merge.recipe import OutputDtype, Quantization, Recipe, Strategy  # noqa: PLC0415
+
+    pairs = [_weighted(text) for text in adapters]
+    words = {"strategy": Strategy, "dtype": OutputDtype, "quantization": Quantization}
+    values = {key: _word(f"--{key}", value, words[key]) if key in words else value for key, value in recipe.items()}
+    parsed = Recipe(weights=tuple(weight for _, weight in pairs), **values)
+    if parsed.strategy is not Strategy.LINEAR:
+        raise Refused(Reason.NOT_SUPPORTED_YET, f"--strategy {parsed.strategy}: not supported yet; use linear")
+    if parsed.quantization is not Quantization.NONE:
+        raise Refused(Reason.NOT_SUPPORTED_YET, f"--quantization {parsed.quantization}: not supported yet; use none")
+    if len(pairs) != 1:
+        raise Refused(
+            Reason.NOT_SUPPORTED_YET,
+            f"--adapter: {len(pairs)} adapters; merging several is not supported yet, give one",
+        )
+    return MergeRequest(
+        base=check_directory(base, what="base"),
+        adapters=tuple(check_directory(path, what="adapter") for path, _ in pairs),
+        recipe=parsed,
+        allow_unverified_base=allow_unverified_base,
+    )
+
+
+def _word(option: str, value: str, kind: Any) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise Refused(Reason.INVALID_OPTION, f"{option} {value}: expected one of {', '.join(kind)}") from None
+
+
+def _hex(digest: str) -> str:
+    return digest.strip().lower().removeprefix("sha256:")
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """DIR or DIR=WEIGHT: only a number after the last `=` is a weight."""
+    head, equals, tail = text.rpartition("=")
+    if equals:
+        try:
+            return Path(head), float(tail)
+        except ValueError:
+            pass  # the name itself has an `=`
+    return Path(text), 1.0
+
+
+def _done(manifest: Mapping[str, Any], *, final: Path, adopted: bool) -> Done:
+    tensors, figures = manifest["tensors"], manifest["figures"]
+    store = Path(os.environ.get("LORA_STORE", "/store"))
+    path = final.relative_to(store).as_posix() if final.is_relative_to(store) else str(final)
+    words = (
+        "an identical build was there and verifies"
+        if adopted
+        else f"merged {tensors['merged']} tensors in {figures['seconds']} s"
+    )
+    quantization = manifest["recipe"]["quantization"]
+    return Done(
+        message=f"{words}; {manifest['output']['digest']}",
+        artifact={
+            "buildHash": manifest["buildHash"],
+            "digest": manifest["output"]["digest"],
+            "path": path,
+            "sizeBytes": manifest["output"]["bytes"],
+            "dtype": manifest["output"]["dtype"],
+            "quantization": "None" if quantization == "none" else quantization,
+            "serving": manifest["serving"],
+        },
+        figures={
+            "seconds": figures["seconds"],
+            "tensorsMerged": tensors["merged"],
+            "tensorsCopied": tensors["copied"],
+            "deltaRetentionMin": manifest["deltaRetention"]["min"],
+            "peakMemoryBytes": figures["peakAnonymousBytes"],
+        },
+        extra={"warnings": sorted({warning["code"] for warning in manifest["warnings"]})},
+    )
+
+
+def _report(manifest: Mapping[str, Any], *, final: Path) -> dict[str, Any]:
+    recipe = manifest["recipe"]
+    return {
+        "schemaVersion": 1,
+        "success": True,
+        "strategy": recipe["strategy"],
+        "dtype": manifest["output"]["dtype"],
+        "quantization": recipe["quantization"],
+        "base": manifest["base"],
+        "adapters": [{key: one[key] for key in ("name", "digest", "weight", "rank")} for one in manifest["adapters"]],
+        "output": {"path": str(final), "digest": manifest["output"]["digest"], "bytes": manifest["output"]["bytes"]},
+        "tensors": manifest["tensors"],
+        "deltaRetention": manifest["deltaRetention"],
+        "verification": manifest["verification"],
+        "figures": manifest["figures"],
+        "warnings": manifest["warnings"],
+    }
+
+
+def _show_plan(inspected: "Inspected") -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("tensor", "operation", "shape", "dtype")
+    for step in inspected.plan.steps:
+        if not step.is_plain_copy:
+            table.add_row(step.name, str(step.operation), " × ".join(map(str, step.shape)), step.dtype)
+    console = Console()
+    console.print(table)
+    for warned in inspected.warnings:
+        console.print(f"warning {warned.code}: {warned.message}")
+
+
+def _show_result(manifest: Mapping[str, Any], *, final: Path, adopted: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    retention = manifest["deltaRetention"]
+    table = Table(
+        show_header=False, title="adopted: an identical build was there" if adopted else "merged and verified"
+    )
+    table.add_row("output", str(final))
+    table.add_row("digest", manifest["output"]["digest"])
+    table.add_row("tensors", ", ".join(f"{count} {kind}" for kind, count in manifest["tensors"].items()))
+    table.add_row("delta kept", f"min {retention['min']:.3f}, median {retention['median']:.3f}")
+    table.add_row("seconds", str(manifest["figures"]["seconds"]))
+    Console(stderr=True).print(table)

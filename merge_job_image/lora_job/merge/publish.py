@@ -1,130 +1,167 @@
-"""From a partial directory to a published model by one rename; a crash never leaves half a model under a final name.
+"""The output directory: written under a hidden name beside its own, resumed after a crash, published by one rename.
 
-.<name>.partial-<buildHash>/  ─ shards, sidecars, index, merge.json, all fsynced ─►  rename  ─►  <name>/
+    <parent>/.<name>.partial/   shards, state.json, sidecars, merge.json   ──fsync──rename──►   <parent>/<name>/
+
+The partial directory itself is the lock (flock on its descriptor), so that nothing is left behind that could block the next run.
 """
 
+import errno
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from lora_job.digest import digest_directory
-from lora_job.merge.plan import Plan
+from lora_job.merge.engine import StepFigures
 from lora_job.outcome import Infrastructure, Refused
-from lora_job.tensors import INDEX, Checkpoint
+from lora_job.reasons import Reason
 
-__all__ = ["adopt", "locked", "partial_directory", "publish", "refuse_bad_target", "write_index", "write_sidecars"]
+__all__ = ["Partial", "check_separate", "open_partial", "write_file"]
 
-
-def refuse_bad_target(target: Path, *, sources: list[Path]) -> None:
-    """Never into a source: compared by device and inode, not by name."""
-    for source in sources:
-        for place in (target, target.parent):
-            if place.exists() and os.path.samestat(place.stat(), source.stat()):
-                raise Refused(
-                    "OutputIsSource", f"{target}: would write into the source {source}; choose another --output"
-                )
+STATE = "state.json"
 
 
-def adopt(target: Path, *, build_hash: str) -> dict[str, Any] | None:
-    """The manifest of a finished directory of the very same build that still verifies; None: nothing is there.
+def check_separate(output: Path, *, sources: Sequence[Path]) -> None:
+    """Refuses an output that is a source or lies inside one, whatever it is called (device and inode decide)."""
+    identities = {(found.st_dev, found.st_ino): source for source in sources for found in [source.stat()]}
+    place = output.absolute()
+    for directory in (place, *place.parents):
+        try:
+            found = directory.stat()
+        except OSError:
+            continue
+        source = identities.get((found.st_dev, found.st_ino))
+        if source is not None:
+            raise Refused(
+                Reason.OUTPUT_INSIDE_SOURCE, f"{output}: is or lies inside the source {source}; choose another place"
+            )
 
-    Raises:
-        Refused: OutputNotEmpty when something else lies there.
-    """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return None
+
+def write_file(path: Path, data: bytes) -> None:
+    """A whole file, on the disk when this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        manifest = json.loads((target / "merge.json").read_text(encoding="utf-8"))
-        same = manifest.get("buildHash") == build_hash
-    except (OSError, ValueError, AttributeError):
-        same = False
-    if not same:
-        raise Refused("OutputNotEmpty", f"{target} exists and is not this build; choose another --output or remove it")
-    if digest_directory(target) != manifest["output"]["digest"]:
-        raise Refused("OutputNotEmpty", f"{target} is this build but was changed since; remove it and merge again")
-    return dict(manifest)
+        os.fchmod(descriptor, 0o644)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Partial:
+    """An output that is not published yet; held by one process."""
+
+    def __init__(self, path: Path, *, final: Path, build: str) -> None:
+        self.path = path
+        self._final = final
+        self._build = build
+        self._figures: dict[str, dict[str, StepFigures]] = {}
+
+    def resume(self) -> Mapping[str, Mapping[str, StepFigures]]:
+        """Shards an earlier run of the same build finished; everything of another build is removed."""
+        try:
+            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+            if state["build"] == self._build:
+                self._figures = {
+                    file: {name: StepFigures(**values) for name, values in found.items()}
+                    for file, found in state["shards"].items()
+                    if (self.path / file).is_file()
+                }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self._figures = {}
+        if not self._figures:
+            self._clear()
+        return dict(self._figures)
+
+    def finished(self, file: str, figures: Mapping[str, StepFigures]) -> None:
+        """Remembers a written shard, by a rename, so that the state is never half written."""
+        self._figures[file] = dict(figures)
+        state = {
+            "build": self._build,
+            "shards": {
+                name: {tensor: asdict(values) for tensor, values in found.items()}
+                for name, found in self._figures.items()
+            },
+        }
+        fresh = self.path / f"{STATE}.new"
+        write_file(fresh, json.dumps(state).encode())
+        fresh.replace(self.path / STATE)
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def publish(self) -> None:
+        """The one rename after which the output exists."""
+        (self.path / STATE).unlink(missing_ok=True)
+        self.path.chmod(0o755)
+        sync(self.path)
+        try:
+            self.path.rename(self._final)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise Infrastructure(
+                    Reason.LOCKED, f"{self._final}: somebody else published there meanwhile; run again"
+                ) from None
+            raise
+        sync(self._final.parent)
+
+    def abandon(self) -> None:
+        """Removes everything: what a refusal or SIGTERM leaves behind is nothing."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _locked(path: Path) -> int:
+    """A descriptor of the directory with an exclusive lock on it."""
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Infrastructure(
+                Reason.LOCKED, f"{path}: another merge is writing this output; wait for it, or stop it"
+            ) from None
+        held = os.fstat(descriptor)
+        try:
+            there = path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is not None and (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+            return descriptor
+        # The other writer published between our mkdir and our lock: this name is free again.
+        os.close(descriptor)
 
 
 @contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """One writer per output."""
+def open_partial(final: Path, *, build: str) -> Iterator[Partial]:
+    """The partial directory of an output, locked until the end of the block."""
+    path = final.parent / f".{final.name}.partial"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = (target.parent / f".{target.name}.lock").open("w")
-    except OSError as error:
-        raise Infrastructure("StoreNotWritable", f"{target.parent}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Infrastructure(
-                "Locked", f"{target}: another merge writes there; try again when it has ended"
-            ) from error
-        yield
-
-
-def partial_directory(target: Path, *, build_hash: str) -> Path:
-    """The one of an earlier try of the same build is gone on with; those of other builds are removed."""
-    wanted = target.parent / f".{target.name}.partial-{build_hash}"
-    for other in target.parent.glob(f".{target.name}.partial-*"):
-        if other != wanted:
-            shutil.rmtree(other, ignore_errors=True)
-    wanted.mkdir(mode=0o755, exist_ok=True)
-    for leftover in wanted.glob(".*.partial"):
-        leftover.unlink()
-    return wanted
-
-
-def write_sidecars(partial: Path, files: Mapping[str, bytes | Path]) -> None:
-    """Small files, each flushed to the disk."""
-    for name, content in files.items():
-        data = content.read_bytes() if isinstance(content, Path) else content
-        _write(partial / name, data)
-
-
-def write_index(partial: Path, plan: Plan, base: Checkpoint) -> None:
-    """Shards and total_size (in bytes) as they are now."""
-    if not base.has_index:
-        return
-    raw = json.loads((base.root / INDEX).read_text(encoding="utf-8"))
-    total = sum(operation.nbytes for operation in plan.operations)
-    raw["metadata"] = {**raw.get("metadata", {}), "total_size": total}
-    raw["weight_map"] = {
-        operation.source.name: shard for shard, operations in plan.shards.items() for operation in operations
-    }
-    _write(partial / INDEX, json.dumps(raw, indent=2).encode() + b"\n")
-
-
-def publish(partial: Path, target: Path, *, manifest: Mapping[str, Any]) -> None:
-    """merge.json last, then everything to the disk, then one rename."""
-    _write(partial / "merge.json", json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
-    partial.chmod(0o755)
-    _sync(partial)
-    if target.exists():
-        target.rmdir()  # empty: adopt() has looked
-    partial.rename(target)
-    _sync(target.parent)
-
-
-def _write(path: Path, data: bytes) -> None:
+        descriptor = _locked(path)
+    except PermissionError as error:
+        raise Infrastructure(
+            Reason.NOT_WRITABLE, f"{error.filename}: not writable by user {os.geteuid()}; give the volume to that user"
+        ) from None
     try:
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise Infrastructure("NoSpace" if error.errno == 28 else "WriteFailed", f"{path}: {error.strerror}") from error
-    path.chmod(0o644)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
+        yield Partial(path, final=final, build=build)
     finally:
-        os.close(fd)
+        os.close(descriptor)

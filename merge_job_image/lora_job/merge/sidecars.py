@@ -1,140 +1,227 @@
-"""Everything beside the weights: config, tokenizer, chat template, generation settings. Code never travels; pickles are never opened."""
+"""Files beside the weights: config, tokenizer, chat template, generation and preprocessor settings.
+
+A tokenizer that was saved with the adapter wins, after its vocabulary was compared with the base's. A chat template may steer what a
+model says as much as its weights do: the adapter's is taken only when it is the base's, or when its digest was allowed.
+Never copied: pickles, program code, training state, and anything whose use is not known.
+"""
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_job.files import inside
+from lora_job.merge.plan import Warned
+from lora_job.model_config import ModelConfig
 from lora_job.outcome import Refused
+from lora_job.reasons import Reason
+from lora_job.strict_json import read_object
 
-__all__ = ["check_base_name", "plan_sidecars", "read_config"]
+__all__ = ["Sidecars", "gather_sidecars"]
 
-FROM_BASE = (
-    "generation_config.json", "preprocessor_config.json", "processor_config.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE",
-)  # fmt: skip
-TOKENIZER = re.compile(
-    r"^(tokenizer\.json|tokenizer_config\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|"
-    r"merges\.txt|spiece\.model|sentencepiece\.bpe\.model|chat_template\.(jinja|json))$"
+TEMPLATE_FILE = "chat_template.jinja"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tekken.json",
 )
+MODEL_FILES = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "image_processor_config.json",
+    "video_preprocessor_config.json",
+    "feature_extractor_config.json",
+)
+LICENCES = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "COPYING")
+SIZE_LIMIT = 256 * 2**20
 
 
-def read_config(root: Path) -> dict[str, Any]:
-    """The base's config.json.
+@dataclass(frozen=True, kw_only=True)
+class Sidecars:
+    """Contents by file name, all of them small."""
 
-    Raises:
-        Refused: BadConfig; RemoteCode when the model needs Python files of its own.
-    """
-    try:
-        config = json.loads((root / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refused("BadConfig", f"{root / 'config.json'}: missing or not JSON: {error}") from None
-    if not isinstance(config, dict) or not config.get("model_type"):
-        raise Refused("BadConfig", f"{root / 'config.json'}: expected an object with model_type")
-    if config.get("auto_map") and not _known_type(str(config["model_type"])):
+    files: Mapping[str, bytes]
+    ignored: tuple[str, ...]
+    warnings: tuple[Warned, ...]
+
+
+def _read(root: Path, name: str) -> bytes | None:
+    path = root / name
+    if not path.is_file():
+        return None
+    real = inside(path, root=root)
+    if real.stat().st_size > SIZE_LIMIT:
         raise Refused(
-            "RemoteCode",
-            f"{root}: model_type {config['model_type']!r} needs Python code from the repository; code is never run",
+            Reason.MALFORMED_CONFIG, f"{path}: larger than {SIZE_LIMIT} bytes; not a tokenizer or config file"
         )
-    return config
-
-
-def _known_type(model_type: str) -> bool:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415 (slow import, rarely needed)
-
-    return model_type in CONFIG_MAPPING_NAMES
-
-
-def check_base_name(named: str, *, base: Path, config: Mapping[str, Any], allow_unverified: bool) -> None:
-    """Does the adapter say that it was trained on this base? By name only (design: merge.md, "Verified base").
-
-    Raises:
-        Refused: WrongBase with both names and the way out.
-    """
-    if allow_unverified:
-        return
-    same = bool(named) and (
-        named == str(base)
-        or named == str(config.get("_name_or_path") or "\0")
-        or named.rstrip("/").rsplit("/", 1)[-1].lower() == base.name.lower()
-    )
-    if not same:
-        message = (
-            f"the adapter was trained on {named or 'an unnamed base'!r}, this base is {base.name!r}; "
-            "give the right base, or allow it knowingly (--allow-unverified-base, merge.allowUnverifiedBase)"
-        )
-        raise Refused("WrongBase", message)
-
-
-def plan_sidecars(
-    base: Path, adapter: Path, *, config: Mapping[str, Any], allowed_template: str
-) -> dict[str, bytes | Path]:
-    """File name → bytes to write or file to copy. The adapter's tokenizer wins when it brings one.
-
-    Raises:
-        Refused: ChatTemplateChanged with the digest to allow; VocabularyMismatch.
-    """
-    _check_template(base, adapter, allowed=allowed_template)
-    kept = {
-        key: value for key, value in config.items() if key not in {"quantization_config", "auto_map", "_name_or_path"}
-    }
-    files: dict[str, bytes | Path] = {"config.json": json.dumps(kept, indent=2, ensure_ascii=False).encode() + b"\n"}
-    for name in FROM_BASE:
-        if (base / name).is_file():
-            files[name] = base / name
-    source = adapter if (adapter / "tokenizer.json").is_file() or (adapter / "tokenizer.model").is_file() else base
-    if source is adapter:
-        _check_vocabulary(adapter, config=config)
-    for path in sorted(source.iterdir()):
-        if TOKENIZER.match(path.name) and path.is_file():
-            files[path.name] = path
-    if source is base and (adapter / "chat_template.jinja").is_file():  # allowed above, so it is meant
-        files["chat_template.jinja"] = adapter / "chat_template.jinja"
-    return files
-
-
-def _check_template(base: Path, adapter: Path, *, allowed: str) -> None:
-    theirs = _template(adapter)
-    if theirs is None or theirs == _template(base):
-        return
-    digest = hashlib.sha256(theirs.encode()).hexdigest()
-    if digest != allowed.removeprefix("sha256:"):
-        message = (
-            f"{adapter}: its chat template differs from the base's; if that is meant, allow it by its digest sha256:{digest} "
-            "(--allow-chat-template, merge.allowChatTemplateDigest)"
-        )
-        raise Refused("ChatTemplateChanged", message)
+    try:
+        return real.read_bytes()
+    except OSError as error:
+        raise Refused(Reason.SOURCE_NOT_READABLE, f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _template(root: Path) -> str | None:
-    if (root / "chat_template.jinja").is_file():
-        return (root / "chat_template.jinja").read_text(encoding="utf-8")
-    try:
-        template = json.loads((root / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-    except FileNotFoundError:
+    """The template a directory gives its tokenizer: its own file wins over the config's member, as in transformers."""
+    data = _read(root, TEMPLATE_FILE)
+    if data is not None:
+        return data.decode(errors="replace")
+    if not (root / TOKENIZER_CONFIG).is_file():
         return None
-    except (ValueError, AttributeError) as error:
-        raise Refused("BadConfig", f"{root / 'tokenizer_config.json'}: not a JSON object: {error}") from None
-    return None if template is None else template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    value = read_object(root / TOKENIZER_CONFIG, reason=Reason.MALFORMED_CONFIG).get("chat_template")
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True)
 
 
-def _check_vocabulary(adapter: Path, *, config: Mapping[str, Any]) -> None:
-    path = adapter / "tokenizer.json"
-    if not path.is_file():
-        return
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        vocabulary = raw.get("model", {}).get("vocab", {})
-        highest = max([*_ids(vocabulary), *(int(token["id"]) for token in raw.get("added_tokens", []))], default=-1)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise Refused("BadConfig", f"{path}: not a tokenizer: {error}") from None
-    rows = int(config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or 0)
-    if highest >= rows:
-        raise Refused("VocabularyMismatch", f"{path}: token id {highest} does not fit the base's {rows} embedding rows")
-
-
-def _ids(vocabulary: Any) -> list[int]:
-    return (
-        [int(value) for value in vocabulary.values()] if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+def _check_template(adapter: Path, base: Path, *, allowed: str) -> bool:
+    """Whether the adapter's template differs and is allowed; refused when it differs and is not."""
+    theirs, ours = _template(adapter), _template(base)
+    if theirs is None or theirs == ours:
+        return False
+    digest = hashlib.sha256(theirs.encode()).hexdigest()
+    if digest == allowed:
+        return True
+    raise Refused(
+        Reason.CHAT_TEMPLATE_CHANGED,
+        f"{adapter}: its chat template is not the base's; read it, then allow it with --allow-chat-template {digest} "
+        "(merge.allowChatTemplateDigest in a LoRAAdapter), or remove it",
     )
+
+
+def _vocabulary(root: Path) -> dict[str, int] | None:
+    """Token to number, where tokenizer.json tells."""
+    path = root / "tokenizer.json"
+    if not path.is_file():
+        return None
+    inside(path, root=root)
+    try:
+        content = json.loads(path.read_bytes())
+        model = content["model"]["vocab"]
+        tokens = dict(model) if isinstance(model, dict) else {entry[0]: number for number, entry in enumerate(model)}
+        tokens |= {entry["content"]: entry["id"] for entry in content.get("added_tokens", [])}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise Refused(Reason.MALFORMED_CONFIG, f"{path}: not a tokenizer that can be read: {error}") from None
+    return tokens
+
+
+def _check_vocabulary(adapter: Path, base: Path, *, rows: int) -> None:
+    theirs, ours = _vocabulary(adapter), _vocabulary(base)
+    if theirs is None:
+        return
+    highest = max(theirs.values(), default=-1)
+    if rows and highest >= rows:
+        raise Refused(
+            Reason.VOCABULARY_MISMATCH,
+            f"{adapter}: its tokenizer has token number {highest}, the merged embedding has {rows} rows; "
+            "save the resized embeddings with the adapter (modules_to_save)",
+        )
+    moved = next((token for token, number in (ours or {}).items() if theirs.get(token, number) != number), None)
+    if moved is not None and ours is not None:
+        raise Refused(
+            Reason.VOCABULARY_MISMATCH,
+            f"{adapter}: its tokenizer gives {moved!r} the number {theirs[moved]}, the base's {ours[moved]}; "
+            "it belongs to another base",
+        )
+
+
+def _tokenizer_files(base: Path, adapters: Sequence[Path], *, rows: int, allowed: str) -> dict[str, bytes]:
+    source, template_from = base, base
+    for adapter in adapters:
+        if _check_template(adapter, base, allowed=allowed):
+            template_from = adapter
+        if (adapter / "tokenizer.json").is_file():
+            _check_vocabulary(adapter, base, rows=rows)
+            source = adapter
+    files = {name: data for name in TOKENIZER_FILES if (data := _read(source, name)) is not None}
+    if source is base and template_from is base:
+        template = _read(base, TEMPLATE_FILE)
+        return files | ({TEMPLATE_FILE: template} if template is not None else {})
+    return _with_template(files, _template(template_from))
+
+
+def _with_template(files: Mapping[str, bytes], template: str | None) -> dict[str, bytes]:
+    """One place for the template: its own file; the config's member would be a second opinion."""
+    out = dict(files)
+    if TOKENIZER_CONFIG in out:
+        config = json.loads(out[TOKENIZER_CONFIG])
+        if config.pop("chat_template", None) is not None:
+            out[TOKENIZER_CONFIG] = json.dumps(config, indent=2, ensure_ascii=False).encode()
+    if template is not None:
+        out[TEMPLATE_FILE] = template.encode()
+    return out
+
+
+def _changed_config(config: ModelConfig, changes: Mapping[str, Any]) -> bytes:
+    raw = json.loads(json.dumps(config.raw))
+    for name, value in changes.items():
+        part = raw
+        *path, last = name.split(".")
+        for step in path:
+            part = part[step]
+        if value is None:
+            part.pop(last, None)
+        else:
+            part[last] = value
+    return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _remote_code(config: ModelConfig, base: Path) -> list[Warned]:
+    """auto_map goes when transformers has the architecture itself; a model that needs its own code is refused."""
+    if "auto_map" not in config.raw:
+        return []
+    # Slow to import and needed by few models.
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415
+
+    if config.model_type not in CONFIG_MAPPING_NAMES:
+        raise Refused(
+            Reason.REMOTE_CODE,
+            f"{base / 'config.json'}: model type {config.model_type!r} needs program code of its own (auto_map), "
+            "which is never run here; use an architecture that transformers knows",
+        )
+    return [
+        Warned(code="RemoteCodeDropped", message="auto_map was removed from config.json: transformers has this model")
+    ]
+
+
+def gather_sidecars(
+    *,
+    base: Path,
+    adapters: Sequence[Path],
+    config: ModelConfig,
+    config_changes: Mapping[str, Any],
+    rows: int,
+    allowed_template: str,
+) -> Sidecars:
+    """Everything but weights, index and manifest. `rows`: of the merged input embedding, 0 when not known."""
+    warnings = _remote_code(config, base)
+    changes = dict(config_changes) | ({"auto_map": None} if warnings else {})
+    if "quantization_config" in config.raw:
+        changes["quantization_config"] = None
+        warnings.append(
+            Warned(
+                code="QuantizationConfigDropped",
+                message="the base's weights are floats: its quantization_config was stale",
+            )
+        )
+    original = _read(base, "config.json") or b""
+    files = {"config.json": _changed_config(config, changes) if changes else original}
+    files |= {name: data for name in MODEL_FILES if (data := _read(base, name)) is not None}
+    files |= _tokenizer_files(base, adapters, rows=rows, allowed=allowed_template)
+    present = sorted(path.name for path in base.iterdir() if path.is_file())
+    files |= {
+        name: data for name in present if name.upper().startswith(LICENCES) and (data := _read(base, name)) is not None
+    }
+    ignored = [name for name in present if name not in files and not name.endswith((".safetensors", ".index.json"))]
+    return Sidecars(files=files, ignored=tuple(ignored), warnings=tuple(warnings))

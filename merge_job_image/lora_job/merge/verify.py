@@ -1,261 +1,286 @@
-"""Is what was written what the plan says? Always on, by reading the output again; nothing is published before it holds.
+"""Is what was written what the plan says? Always on: the file is read again, against the base, before anything is published.
 
-For every tensor: COPY is equal byte for byte. LORA: finite, ‖W'−W‖ fits ‖Δ‖, and a random projection W'x agrees with Wx + Δx.
-A seeded sample (first, last, one per kind of layer, at least 16) is compared with float64, element by element.
+    every COPY    equal to the base, byte for byte
+    every merge   finite; ‖W'−W‖ fits ‖Δ‖; a random projection (W'−W)x agrees with Δx
+    a sample      (first, last, one per kind, at least 16) against float64 rounded once, row by row
+
+The same pass makes the digests of the file and of each tensor.
 """
 
 import hashlib
-import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from lora_job.merge.adapter import Adapter
-from lora_job.merge.engine import TORCH_DTYPES, chunk_rows, load_factors, read_rows
-from lora_job.merge.plan import Operation, Plan
-from lora_job.outcome import Refused
-from lora_job.tensors import Checkpoint, Header, read_header
+from lora_job.merge.engine import StepFigures, chunks, matrix_shape, output_header
+from lora_job.merge.factors import load_low_rank, read_into
+from lora_job.merge.plan import Plan, ShardPlan, Step
+from lora_job.merge.rounding import TORCH, round_once, ulp_distance
+from lora_job.outcome import Infrastructure, Terminated
+from lora_job.reasons import Reason
+from lora_job.tensors import DTYPE_BYTES, Checkpoint, read_header
 
-__all__ = ["Verification", "verify_output"]
+__all__ = ["ALLOWED_SHARE", "ShardProof", "Verifier", "chosen_sample"]
 
-SAMPLE = 16
-# share of elements that may differ from float64-then-one-cast, and by how many units in the last place
-ALLOWED_SHARE = {"BF16": 1e-4, "F16": 5e-4, "F32": 1e-5, "F64": 1e-5}
-MAX_ULP = 1.0
-# unit roundoff of the stored dtypes
-ROUNDOFF = {"BF16": 2.0**-8, "F16": 2.0**-11, "F32": 2.0**-24, "F64": 2.0**-53}
+SAMPLE_TENSORS = 16
+SAMPLE_ELEMENTS = 2**16
+# Share of elements that may differ from float64 rounded once.
+ALLOWED_SHARE: Mapping[str, float] = {"BF16": 1e-4, "F16": 5e-4, "F32": 1e-5, "F64": 1e-5}
+MAX_ULP = 1
 NEAR_ZERO = 2.0**-22
-Advance = Callable[[int], None]
+# A projection on ±1 has the rounding errors' norm in expectation; five times that is no accident.
+PROJECTION_SLACK = 5.0
+Tick = Callable[[int], None]
 
 
-@dataclass
-class Verification:
-    """What was found; figures for manifest, report and status."""
+@dataclass(frozen=True, kw_only=True)
+class ShardProof:
+    """What a verified file is."""
 
-    sampled: int = 0
-    mismatched_elements: int = 0
-    max_ulp: float = 0.0
-    retention: dict[str, float] = field(default_factory=dict)  # by tensor: ⟨W'−W, Δ⟩ / ‖Δ‖²
-    lost: list[str] = field(default_factory=list)  # tensors whose delta the dtype swallowed whole
-    digests: dict[str, str] = field(default_factory=dict)  # sha256 of each tensor's bytes
-
-    @property
-    def median_retention(self) -> float:
-        """Middle of the tensors' retention; 1 when nothing was merged."""
-        values = sorted(self.retention.values())
-        return values[len(values) // 2] if values else 1.0
+    sha256: str
+    tensors: Mapping[str, str]
+    """sha256 by tensor."""
+    sampled: int
+    elements: int
+    mismatched: int
+    max_ulp: int
 
 
-def verify_output(
-    plan: Plan, base: Checkpoint, adapters: Sequence[Adapter], *, target: Path, advance: Advance
-) -> Verification:
-    """Reads every shard again.
-
-    Raises:
-        Refused: VerificationFailed or NotFinite, naming the tensor; DeltaLost when no tensor kept any of its delta.
-    """
-    result = Verification()
-    sample = _sample(plan)
-    for name, header in base.shards.items():
-        written = read_header(target / name)
-        wanted = {operation.source.name: (operation.dtype, operation.source.shape) for operation in plan.shards[name]}
-        found = {info.name: (info.dtype, info.shape) for info in written.tensors.values()}
-        if found != wanted:
-            raise Refused("VerificationFailed", f"{name}: the written header is not the planned one")
-        with header.path.open("rb") as source, written.path.open("rb") as output:
-            for operation in plan.shards[name]:
-                pair = _Pair(source.fileno(), output.fileno(), header, written, operation)
-                if operation.kind == "LORA":
-                    _verify_merged(pair, adapters, result=result, sampled=operation.source.name in sample)
-                else:
-                    _verify_copied(pair, result=result)
-                advance(operation.nbytes)
-    if result.retention and len(result.lost) == len(result.retention):
-        raise Refused(
-            "DeltaLost",
-            f"the output's dtype keeps nothing of the adapter in any of {len(result.lost)} tensors; use --dtype float32",
-        )
-    return result
-
-
-@dataclass(frozen=True)
-class _Pair:
-    source: int
-    output: int
-    before: Header
-    after: Header
-    operation: Operation
-
-    def old(self, start: int, stop: int) -> torch.Tensor:
-        return read_rows(self.source, self.before, self.operation.source, start, stop)
-
-    def new(self, start: int, stop: int) -> torch.Tensor:
-        return read_rows(self.output, self.after, self.after.tensors[self.operation.source.name], start, stop)
-
-
-def _verify_copied(pair: _Pair, *, result: Verification) -> None:
-    name, digest = pair.operation.source.name, hashlib.sha256()
-    info = pair.operation.source
-    if info.dtype not in TORCH_DTYPES:
-        _verify_bytes(pair, result=result)
-        return
-    for start, stop in chunk_rows(info):
-        old, new = pair.old(start, stop), pair.new(start, stop)
-        if not torch.equal(_bits(old.to(new.dtype)), _bits(new)):
-            raise Refused("VerificationFailed", f"tensor {name} should be the base's, but differs from row {start} on")
-        digest.update(_raw(new))
-    result.digests[name] = digest.hexdigest()
-
-
-def _verify_bytes(pair: _Pair, *, result: Verification) -> None:
-    """Integers and other dtypes that are only ever copied."""
-    info, after = pair.operation.source, pair.after.tensors[pair.operation.source.name]
-    digest, block, done = hashlib.sha256(), 1 << 20, 0
-
-    while done < info.nbytes:
-        count = min(block, info.nbytes - done)
-        old = os.pread(pair.source, count, pair.before.data + info.begin + done)
-        new = os.pread(pair.output, count, pair.after.data + after.begin + done)
-        if old != new or not old:
-            raise Refused("VerificationFailed", f"tensor {info.name} should be the base's, but differs")
-        digest.update(new)
-        done += len(new)
-    result.digests[info.name] = digest.hexdigest()
-
-
-def _verify_merged(pair: _Pair, adapters: Sequence[Adapter], *, result: Verification, sampled: bool) -> None:
-    operation, name = pair.operation, pair.operation.source.name
-    exact = load_factors(operation, adapters, dtype=torch.float64)
-    vector = torch.randn(operation.source.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    digest = hashlib.sha256()
-    kept = change = delta_norm = weight_norm = 0.0
-    projected = allowed = 0.0
-    for start, stop in chunk_rows(operation.source):
-        old, new = pair.old(start, stop), pair.new(start, stop)
-        digest.update(_raw(new))
-        if not torch.isfinite(new).all():
-            raise Refused(
-                "NotFinite",
-                f"tensor {name}: the merged values hold NaN or Inf (overflow of {operation.dtype}?); use another --dtype",
-            )
-        wide_old, wide_new, delta = old.to(torch.float64), new.to(torch.float64), exact.rows(start, stop)
-        moved = wide_new - wide_old
-        kept += float((moved * delta).sum())
-        change += float((moved * moved).sum())
-        delta_norm += float((delta * delta).sum())
-        weight_norm += float((wide_old * wide_old).sum())
-        residual = (wide_new @ vector) - (wide_old @ vector) - (delta @ vector)
-        projected += float((residual * residual).sum())
-        allowed += float((wide_new.abs() ** 2).sum() + (delta.abs() ** 2).sum())
-        if sampled:
-            _compare(wide_old + delta, new, old=wide_old, delta=delta, operation=operation, result=result)
-    result.digests[name] = digest.hexdigest()
-    result.sampled += sampled
-    _judge(name, operation, kept=kept, change=change, delta=delta_norm, weight=weight_norm, result=result)
-    # Rounding errors are independent and at most u·|w|: their projection on a standard normal vector has that norm in expectation.
-    bound = 8 * ROUNDOFF[operation.dtype] * math.sqrt(allowed) + 1e-12
-    if math.sqrt(projected) > bound:
-        raise Refused(
-            "VerificationFailed",
-            f"tensor {name}: W'x is not Wx + Δx (off by {math.sqrt(projected):.3g}, allowed {bound:.3g})",
-        )
-
-
-def _judge(
-    name: str, operation: Operation, *, kept: float, change: float, delta: float, weight: float, result: Verification
-) -> None:
-    """The norm of the change must fit the norm of the delta, up to the rounding of every element."""
-    if delta == 0:
-        return
-    result.retention[name] = kept / delta
-    rounding = ROUNDOFF[operation.dtype] * math.sqrt(weight + delta)
-    if change == 0:
-        result.lost.append(name)
-        if math.sqrt(delta) > rounding:
-            raise Refused(
-                "VerificationFailed",
-                f"tensor {name} is unchanged although its delta exceeds the rounding of {operation.dtype}",
-            )
-    elif abs(math.sqrt(change) - math.sqrt(delta)) > 2 * rounding:
-        raise Refused(
-            "VerificationFailed",
-            f"tensor {name} changed by {math.sqrt(change):.4g}, its delta is {math.sqrt(delta):.4g}",
-        )
-
-
-def _compare(
-    exact: torch.Tensor,
-    new: torch.Tensor,
-    *,
-    old: torch.Tensor,
-    delta: torch.Tensor,
-    operation: Operation,
-    result: Verification,
-) -> None:
-    """Against float64 rounded once; near zero the bound is absolute, because there a unit in the last place means nothing."""
-    once = _round_once(exact, TORCH_DTYPES[operation.dtype])
-    differs = _bits(once) != _bits(new)
-    if not bool(differs.any()):
-        return
-    error = (new.to(torch.float64) - once.to(torch.float64)).abs()
-    unit = (
-        torch.maximum(exact.abs(), torch.tensor(torch.finfo(new.dtype).tiny, dtype=torch.float64))
-        * 2
-        * ROUNDOFF[operation.dtype]
-    )
-    near_zero = error <= NEAR_ZERO * torch.maximum(old.abs(), delta.abs())
-    count = int((differs & ~near_zero).sum())
-    ulp = float((error / unit)[differs & ~near_zero].max()) if count else 0.0
-    result.mismatched_elements += count
-    result.max_ulp = max(result.max_ulp, ulp)
-    # One chunk may be small: a handful of elements is not a share.
-    if ulp > 2 * MAX_ULP or count > max(8, ALLOWED_SHARE[operation.dtype] * exact.numel() * 4):
-        name = operation.source.name
-        raise Refused(
-            "VerificationFailed",
-            f"tensor {name}: {count} elements of a chunk differ from float64, by up to {ulp:.2g} ulp",
-        )
-
-
-def _round_once(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """float64 → dtype with one rounding. torch casts to 16 bits through float32 and rounds twice, so float32 is made odd first."""
-    if dtype in {torch.float32, torch.float64}:
-        return exact.to(dtype)
-    narrow = exact.to(torch.float32)
-    bits = narrow.view(torch.int32)
-    inexact = narrow.to(torch.float64) != exact
-    toward_zero = narrow.to(torch.float64).abs() > exact.abs()
-    bits = torch.where(inexact & toward_zero, bits - 1, bits)
-    return torch.where(inexact, bits | 1, bits).view(torch.float32).to(dtype)
-
-
-def _sample(plan: Plan) -> frozenset[str]:
+def chosen_sample(plan: Plan) -> frozenset[str]:
     """First, last, one per kind of layer, then evenly spread until there are 16."""
-    merged = [operation.source.name for operation in plan.operations if operation.kind == "LORA"]
-    if len(merged) <= SAMPLE:
-        return frozenset(merged)
-    chosen = {merged[0], merged[-1]}
-    kinds: dict[str, str] = {}
-    for name in merged:
-        kinds.setdefault(re.sub(r"\d+", "#", name), name)
-    chosen |= set(kinds.values())
-    step = max(1, len(merged) // SAMPLE)
-    for name in merged[::step]:
-        if len(chosen) >= max(SAMPLE, len(kinds) + 2):
+    merged = [step.name for step in plan.steps if step.terms]
+    kinds = {re.sub(r"\d+", "#", name): name for name in reversed(merged)}
+    chosen = {*merged[:1], *merged[-1:], *kinds.values()}
+    spread = merged[:: max(1, len(merged) // SAMPLE_TENSORS)]
+    for name in spread:
+        if len(chosen) >= SAMPLE_TENSORS:
             break
         chosen.add(name)
     return frozenset(chosen)
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().view(
-        {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+def _wrong(step: Step, what: str) -> Infrastructure:
+    return Infrastructure(
+        Reason.VERIFICATION_FAILED,
+        f"tensor {step.name}: {what}; nothing was published. Run again; if it stays so, test this machine's memory and disk",
     )
 
 
-def _raw(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.contiguous().view(torch.uint8).numpy()).cast("B")
+class Verifier:
+    """Verifies shards of one build; each call uses descriptors and buffers of its own."""
+
+    def __init__(
+        self,
+        *,
+        base: Checkpoint,
+        adapters: Sequence[Adapter],
+        sample: frozenset[str],
+        seed: int,
+        tick: Tick,
+        stop: threading.Event,
+    ) -> None:
+        self._base = base
+        self._adapters = adapters
+        self._entries = base.entries
+        self._sample = sample
+        self._seed = seed
+        self._tick = tick
+        self._stop = stop
+
+    def verify(self, shard: ShardPlan, *, target: Path, figures: Mapping[str, StepFigures]) -> ShardProof:
+        """Proof that the file is right, or an error that names the tensor."""
+        head = output_header(shard, self._base.shards[shard.file])
+        header = read_header(target)
+        if header.raw != head:
+            raise Infrastructure(Reason.VERIFICATION_FAILED, f"{target}: its header is not the planned one; run again")
+        tally = _Tally()
+        file_hash = hashlib.sha256(head)
+        tensors = {}
+        position = len(head)
+        with closing(_Files(self._base, target)) as files:
+            for step in shard.steps:
+                hashes = (file_hash, hashlib.sha256())
+                self._verify_step(step, files=files, position=position, hashes=hashes, figures=figures, tally=tally)
+                tensors[step.name] = hashes[1].hexdigest()
+                position += step.size
+        return ShardProof(
+            sha256=file_hash.hexdigest(),
+            tensors=tensors,
+            sampled=tally.sampled,
+            elements=tally.elements,
+            mismatched=tally.mismatched,
+            max_ulp=tally.max_ulp,
+        )
+
+    def _verify_step(
+        self,
+        step: Step,
+        *,
+        files: "_Files",
+        position: int,
+        hashes: Sequence["hashlib._Hash"],
+        figures: Mapping[str, StepFigures],
+        tally: "_Tally",
+    ) -> None:
+        entry = self._entries[step.source or step.name]
+        check = _Merged(step, self._adapters, seed=self._seed) if step.terms else None
+        for start, end in chunks(step.shape, item=max(DTYPE_BYTES[step.dtype], DTYPE_BYTES[entry.dtype])):
+            if self._stop.is_set():
+                raise Terminated(Reason.TERMINATED, "stopped while verifying; nothing was published")
+            new = files.new(step, position=position, start=start, end=end)
+            old = files.old(step, entry_begin=entry.begin, start=start, end=end)
+            for state in hashes:
+                state.update(memoryview(new.numpy()))  # type: ignore[arg-type]
+            if check is not None:
+                check.look(old, new, start, end)
+            elif step.is_plain_copy:
+                if not torch.equal(old, new):
+                    raise _wrong(step, f"rows {start} to {end} are not the base's")
+            elif not torch.equal(_typed(old, step.source_dtype).to(TORCH[step.dtype]), _typed(new, step.dtype)):
+                raise _wrong(step, f"rows {start} to {end} are not the base's in {step.dtype}")
+            self._tick(len(new))
+        if check is not None:
+            check.judge(figures[step.name])
+            if step.name in self._sample:
+                self._compare_exactly(step, files=files, position=position, begin=entry.begin, tally=tally)
+
+    def _compare_exactly(self, step: Step, *, files: "_Files", position: int, begin: int, tally: "_Tally") -> None:
+        rows, columns = matrix_shape(step.shape)
+        count = max(1, min(rows, SAMPLE_ELEMENTS // max(1, columns)))
+        generator = torch.Generator().manual_seed(self._seed)
+        chosen = torch.randperm(rows, generator=generator)[:count].sort().values
+        exact = load_low_rank(step.terms, self._adapters, dtype=torch.float64)
+        tally.sampled += 1
+        for row in chosen.tolist():
+            old = _typed(files.old(step, entry_begin=begin, start=row, end=row + 1), step.source_dtype).double()
+            new = _typed(files.new(step, position=position, start=row, end=row + 1), step.dtype)
+            delta = exact.rows(slice(row, row + 1)).reshape(-1)
+            tally.compare(step, new=new, old=old, delta=delta, row=row)
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """Sums over a shard's samples."""
+
+    sampled: int = 0
+    elements: int = 0
+    mismatched: int = 0
+    max_ulp: int = 0
+
+    def compare(self, step: Step, *, new: torch.Tensor, old: torch.Tensor, delta: torch.Tensor, row: int) -> None:
+        exact = old + delta
+        expected = round_once(exact, new.dtype)
+        self.elements += new.numel()
+        different = new != expected
+        if not bool(different.any()):
+            return
+        distance = ulp_distance(new, expected)
+        # Where W and Δ cancel, a unit in the last place of the tiny result means nothing.
+        excused = (new.double() - exact).abs() <= NEAR_ZERO * torch.maximum(old.abs(), delta.abs())
+        counted = different & ~excused
+        if not bool(counted.any()):
+            return
+        worst = int(distance[counted].max())
+        self.mismatched += int(counted.sum())
+        self.max_ulp = max(self.max_ulp, worst)
+        if worst > MAX_ULP:
+            raise _wrong(step, f"row {row} is {worst} units in the last place away from float64")
+
+
+class _Files:
+    """Byte ranges of the base's files and of the written one."""
+
+    def __init__(self, base: Checkpoint, target: Path) -> None:
+        self._base = base
+        self._target = target
+        self._output = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+        self._sources: dict[str, int] = {}
+        self._buffers = {name: torch.empty(0, dtype=torch.uint8) for name in ("old", "new")}
+
+    def close(self) -> None:
+        for descriptor in (self._output, *self._sources.values()):
+            os.close(descriptor)
+
+    def _read(self, which: str, descriptor: int, *, offset: int, size: int, where: str) -> torch.Tensor:
+        if self._buffers[which].numel() < size:
+            self._buffers[which] = torch.empty(size, dtype=torch.uint8)
+        part = self._buffers[which][:size]
+        read_into(descriptor, memoryview(part.numpy()), offset=offset, where=where)  # type: ignore[arg-type]
+        return part
+
+    def new(self, step: Step, *, position: int, start: int, end: int) -> torch.Tensor:
+        """Bytes of rows of the output; valid until the next call."""
+        row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
+        return self._read(
+            "new", self._output, offset=position + start * row, size=(end - start) * row, where=str(self._target)
+        )
+
+    def old(self, step: Step, *, entry_begin: int, start: int, end: int) -> torch.Tensor:
+        """Bytes of the same rows of the base."""
+        if step.source is None:
+            raise AssertionError(f"{step.name} has no base tensor")
+        file = self._base.file_of[step.source]
+        header = self._base.shards[file]
+        if file not in self._sources:
+            self._sources[file] = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
+        row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.source_dtype]
+        offset = header.data_start + entry_begin + start * row
+        return self._read("old", self._sources[file], offset=offset, size=(end - start) * row, where=str(header.path))
+
+
+def _typed(data: torch.Tensor, dtype: str) -> torch.Tensor:
+    return data.view(TORCH[dtype])
+
+
+class _Merged:
+    """Checks over all chunks of one merged tensor."""
+
+    def __init__(self, step: Step, adapters: Sequence[Adapter], *, seed: int) -> None:
+        self._step = step
+        self._columns = matrix_shape(step.shape)[1]
+        # Another seed for each tensor would need a digest of its name; one vector per width is as good.
+        generator = torch.Generator().manual_seed(seed + self._columns)
+        self._signs = torch.randint(0, 2, (self._columns,), generator=generator).float().mul_(2).sub_(1)
+        factors = load_low_rank(step.terms, adapters, dtype=torch.float64)
+        self._expected = factors.left @ (factors.right @ self._signs.double())
+        self._residual = 0.0
+        self._magnitude = 0.0
+        self._moved = 0.0
+        self._finite = True
+
+    def look(self, old: torch.Tensor, new: torch.Tensor, start: int, end: int) -> None:
+        """Takes in a chunk."""
+        before = _typed(old, self._step.source_dtype).view(end - start, self._columns).float()
+        after = _typed(new, self._step.dtype).view(end - start, self._columns).float()
+        change = after - before
+        flat = change.view(-1)
+        moved = float(torch.dot(flat, flat))
+        self._moved += moved
+        self._finite = self._finite and moved < float("inf")
+        difference = (change @ self._signs).double() - self._expected[start:end]
+        self._residual += float(torch.dot(difference, difference))
+        self._magnitude += float(torch.dot(after.view(-1), after.view(-1)))
+
+    def judge(self, figures: StepFigures) -> None:
+        """Raises when the sums over all chunks do not fit the delta."""
+        if not self._finite:
+            raise _wrong(self._step, "it holds NaN or Inf")
+        # float32 sums of this check itself are good to about 1e-6 of what is summed.
+        noise = 2e-6 * (self._magnitude**0.5 + figures.delta)
+        moved = self._moved**0.5
+        if abs(moved - figures.delta) > figures.lost * 1.01 + noise:
+            raise _wrong(
+                self._step, f"it changed by {moved:.6g}, expected {figures.delta:.6g} within {figures.lost:.3g}"
+            )
+        allowed = PROJECTION_SLACK * figures.lost + noise * self._columns**0.5
+        if self._residual**0.5 > allowed:
+            raise _wrong(
+                self._step, f"(W'−W)x is {self._residual**0.5:.6g} away from Δx, expected at most {allowed:.3g}"
+            )

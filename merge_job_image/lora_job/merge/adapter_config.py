@@ -1,0 +1,248 @@
+"""adapter_config.json by allow-list: a field that could change the mathematics is understood or refused, never ignored."""
+
+import math
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lora_job.outcome import Refused
+from lora_job.reasons import Reason
+from lora_job.strict_json import read_object
+
+__all__ = ["AdapterConfig", "read_adapter_config", "regex_time_limit"]
+
+CONFIG = "adapter_config.json"
+REGEX_SECONDS = 2.0
+_EMPTY = (None, False, [], {}, "")
+
+# How it was trained, or which modules were meant: the tensors' names say what there really is.
+HARMLESS = frozenset(
+    {
+        "auto_mapping",
+        "base_model_name_or_path",
+        "bias",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_dropout",
+        "lora_ga_config",
+        "megatron_config",
+        "megatron_core",
+        "modules_to_save",
+        "monteclora_config",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "revision",
+        "runtime_config",
+        "target_modules",
+        "target_parameters",
+        "task_type",
+        "velora_config",
+    }
+)
+UNDERSTOOD = frozenset(
+    {
+        "r",
+        "lora_alpha",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "use_dora",
+        "lora_bias",
+        "trainable_token_indices",
+    }
+)
+# With any value but an empty one these make something that W + s·B·A is not.
+REFUSED: Mapping[str, str] = {
+    "alora_invocation_tokens": "aLoRA acts only after its invocation tokens and cannot be merged",
+    "arrow_config": "Arrow routes between adapters while it runs and cannot be merged",
+    "kasa_config": "KaSA is another decomposition",
+    "layer_replication": "layer replication makes a model of another depth",
+    "loftq_config": "LoftQ changed the base; merge into the base that was saved with the adapter",
+    "use_bdlora": "BD-LoRA's block-diagonal factors are another decomposition",
+    "use_qalora": "QA-LoRA groups the inputs and merges only into a quantized base",
+}
+# The adapter is relative to the base that these initialisations left behind, not to the published one.
+CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "lora-ga")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """What of the config takes part in the mathematics."""
+
+    path: Path
+    rank: int
+    alpha: float
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+    use_rslora: bool
+    use_dora: bool
+    token_indices: Mapping[str, tuple[int, ...]]
+    """By module name; the key "" holds a plain list, which means the input embedding."""
+    saved_modules: tuple[str, ...]
+    """modules_to_save: whole modules that were trained beside the factors."""
+    base_name: str
+    peft_version: str
+
+    def rank_of(self, module: str) -> int:
+        """The module's own rank: the first matching pattern in file order, otherwise `r`."""
+        return int(_patterned(self.rank_pattern, module, default=self.rank))
+
+    def scale_of(self, module: str, *, rank: int) -> float:
+        """α/r, or α/√r for rank-stabilised LoRA, with the module's own α and r."""
+        alpha = _patterned(self.alpha_pattern, module, default=self.alpha)
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+
+def _patterned(patterns: Mapping[str, float], module: str, *, default: float) -> float:
+    """PEFT's rule, in file order: `(.*\\.)?(key)$` matched from the start of the module's name."""
+    for key, value in patterns.items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return default
+
+
+class _TooSlow(Exception):
+    """A pattern did not finish."""
+
+
+@contextmanager
+def regex_time_limit(path: Path) -> Iterator[None]:
+    """A pattern may be written to run for ever; the main thread's alarm interrupts it."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise _TooSlow
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, REGEX_SECONDS)
+    try:
+        yield
+    except _TooSlow:
+        raise _malformed(path, f"rank_pattern or alpha_pattern did not match within {REGEX_SECONDS:g} s") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _malformed(path: Path, what: str) -> Refused:
+    return Refused(Reason.MALFORMED_ADAPTER_CONFIG, f"{path}: {what}")
+
+
+def _rank(path: Path, field: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise _malformed(path, f"field {field!r}: expected a whole number above 0, found {value!r}")
+    return value
+
+
+def _alpha(path: Path, field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise Refused(Reason.INVALID_ALPHA, f"{path}: field {field!r}: expected a number above 0, found {value!r}")
+    return float(value)
+
+
+def _flag(path: Path, raw: Mapping[str, Any], field: str) -> bool:
+    value = raw.get(field)
+    if value not in {None, True, False}:
+        raise _malformed(path, f"field {field!r}: expected true or false, found {value!r}")
+    return bool(value)
+
+
+def _patterns(path: Path, raw: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    value = raw.get(field) or {}
+    if not isinstance(value, dict):
+        raise _malformed(path, f"field {field!r}: expected an object of patterns, found {type(value).__name__}")
+    for key in value:
+        try:
+            re.compile(rf"(.*\.)?({key})$")
+        except (re.error, RecursionError, OverflowError):
+            raise _malformed(path, f"field {field!r}: {key!r} is not a regular expression") from None
+    return value
+
+
+def _indices(path: Path, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(
+        isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in value
+    ):
+        raise _malformed(path, f"field 'trainable_token_indices': expected token numbers, found {value!r}")
+    if len(set(value)) != len(value):
+        raise Refused(Reason.TOKEN_INDEX, f"{path}: field 'trainable_token_indices': a token is named twice")
+    return tuple(value)
+
+
+def _token_indices(path: Path, value: object) -> Mapping[str, tuple[int, ...]]:
+    if value in (None, [], {}):
+        return {}
+    if isinstance(value, dict):
+        return {str(module): _indices(path, indices) for module, indices in value.items()}
+    return {"": _indices(path, value)}
+
+
+def _names(path: Path, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _malformed(path, f"field 'modules_to_save': expected a list of names, found {value!r}")
+    return tuple(value)
+
+
+def _check_fields(path: Path, raw: Mapping[str, Any]) -> None:
+    if raw.get("peft_type") != "LORA":
+        raise Refused(
+            Reason.UNSUPPORTED_ADAPTER, f"{path}: field 'peft_type': expected LORA, found {raw.get('peft_type')!r}"
+        )
+    for field, value in raw.items():
+        if field in REFUSED and value not in _EMPTY:
+            raise Refused(Reason.UNSUPPORTED_ADAPTER, f"{path}: field {field!r} is set: {REFUSED[field]}")
+        if field not in HARMLESS | UNDERSTOOD | set(REFUSED) and value not in _EMPTY:
+            raise Refused(
+                Reason.UNSUPPORTED_ADAPTER,
+                f"{path}: field {field!r} = {value!r} is not known here and may change the mathematics; "
+                "remove it if it does not",
+            )
+    start = raw.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(CHANGED_BASE):
+        raise Refused(
+            Reason.UNSUPPORTED_ADAPTER,
+            f"{path}: field 'init_lora_weights': {start} changed the base before training; "
+            "save the adapter converted to plain LoRA (path_initial_model_for_weight_conversion)",
+        )
+
+
+def read_adapter_config(root: Path) -> AdapterConfig:
+    """The config of an adapter directory."""
+    path = root / CONFIG
+    if not path.is_file():
+        raise Refused(
+            Reason.SOURCE_NOT_FOUND, f"{path}: missing; expected an adapter as PEFT's save_pretrained writes it"
+        )
+    raw = read_object(path, reason=Reason.MALFORMED_ADAPTER_CONFIG)
+    _check_fields(path, raw)
+    if "lora_alpha" not in raw:
+        raise Refused(Reason.INVALID_ALPHA, f"{path}: field 'lora_alpha' is missing: the scale α/r cannot be known")
+    ranks = _patterns(path, raw, "rank_pattern")
+    alphas = _patterns(path, raw, "alpha_pattern")
+    return AdapterConfig(
+        path=path,
+        rank=_rank(path, "r", raw.get("r")),
+        alpha=_alpha(path, "lora_alpha", raw["lora_alpha"]),
+        rank_pattern={key: _rank(path, f"rank_pattern.{key}", value) for key, value in ranks.items()},
+        alpha_pattern={key: _alpha(path, f"alpha_pattern.{key}", value) for key, value in alphas.items()},
+        use_rslora=_flag(path, raw, "use_rslora"),
+        use_dora=_flag(path, raw, "use_dora"),
+        token_indices=_token_indices(path, raw.get("trainable_token_indices")),
+        saved_modules=_names(path, raw.get("modules_to_save")),
+        base_name=str(raw.get("base_model_name_or_path") or ""),
+        peft_version=str(raw.get("peft_version") or ""),
+    )

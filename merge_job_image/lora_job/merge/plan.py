@@ -1,0 +1,191 @@
+"""The plan: one step for every tensor of the output, as plain data. What the engine does, what a dry run shows, what tests compare.
+
+A plan knows shapes, dtypes and scales but no weight and no path, so that the same inputs give the same plan anywhere.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+from typing import Any
+
+from lora_job.merge.recipe import canonical
+from lora_job.tensors import DTYPE_BYTES
+
+__all__ = ["Geometry", "Operation", "Plan", "Ref", "Rows", "ShardPlan", "Step", "Term", "Warned"]
+
+
+class Operation(StrEnum):
+    """Where a tensor's values come from."""
+
+    COPY = "COPY"
+    LORA = "LORA"
+    DORA = "DORA"
+    REPLACE = "REPLACE"
+    ROWS = "ROWS"
+    ADD = "ADD"
+    UNTIE = "UNTIE"
+
+
+class Geometry(StrEnum):
+    """How A and B make a delta of the tensor's shape on disk."""
+
+    LINEAR = "linear"  # Δ = B·A            W [out, in]
+    CONV1D = "conv1d"  # Δ = (B·A)ᵀ         W [in, out]
+    EMBEDDING = "embedding"  # Δ = (B·A)ᵀ   W [vocabulary, width]
+    BIAS = "bias"  # Δ = B.bias             b [out]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ref:
+    """A tensor of an adapter's file."""
+
+    adapter: int
+    key: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"adapter": self.adapter, "key": self.key}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """coefficient · scale · (B·A), one adapter's part of a delta. For a bias `a` is "" and `b` the vector."""
+
+    adapter: int
+    a: str
+    b: str
+    rank: int
+    scale: float
+    coefficient: float
+    geometry: Geometry
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "adapter": self.adapter,
+            "a": self.a,
+            "b": self.b,
+            "rank": self.rank,
+            "scale": self.scale,
+            "coefficient": self.coefficient,
+            "geometry": str(self.geometry),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a tensor that are replaced by the rows of an adapter's tensor."""
+
+    indices: tuple[int, ...]
+    ref: Ref
+
+    def as_json(self) -> dict[str, Any]:
+        return {"indices": list(self.indices), **self.ref.as_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One tensor of the output."""
+
+    name: str
+    operation: Operation
+    dtype: str
+    shape: tuple[int, ...]
+    source: str | None
+    """The base tensor it starts from; None for REPLACE and ADD."""
+    source_dtype: str = ""
+    terms: tuple[Term, ...] = ()
+    magnitude: Ref | None = None
+    replacement: Ref | None = None
+    rows: Rows | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the output."""
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def is_plain_copy(self) -> bool:
+        """Whether its bytes are the base's bytes."""
+        return self.operation in {Operation.COPY, Operation.UNTIE} and self.dtype == self.source_dtype
+
+    def as_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "name": self.name,
+            "operation": str(self.operation),
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+        }
+        if self.source not in {None, self.name}:
+            out["source"] = self.source
+        if self.source_dtype not in {"", self.dtype}:
+            out["sourceDtype"] = self.source_dtype
+        if self.terms:
+            out["terms"] = [term.as_json() for term in self.terms]
+        for name, ref in (("magnitude", self.magnitude), ("replacement", self.replacement), ("rows", self.rows)):
+            if ref is not None:
+                out[name] = ref.as_json()
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardPlan:
+    """One file of the output, its steps in the order of their data."""
+
+    file: str
+    steps: tuple[Step, ...]
+
+    @property
+    def data_bytes(self) -> int:
+        return sum(step.size for step in self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned:
+    """Something a person should know and that is no reason to stop."""
+
+    code: str
+    message: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The whole output."""
+
+    shards: tuple[ShardPlan, ...]
+    config_changes: Mapping[str, Any]
+    """Fields of config.json that change; None removes one."""
+    warnings: tuple[Warned, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(step for shard in self.shards for step in shard.steps)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        found = Counter(str(step.operation) for step in self.steps)
+        return {str(operation): found[str(operation)] for operation in Operation if found[str(operation)]}
+
+    @property
+    def data_bytes(self) -> int:
+        return sum(shard.data_bytes for shard in self.shards)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "schemaVersion": 1,
+            "counts": self.counts,
+            "shards": [
+                {"file": shard.file, "tensors": [step.as_json() for step in shard.steps]} for shard in self.shards
+            ],
+            "configChanges": dict(self.config_changes),
+            "warnings": [warning.as_json() for warning in self.warnings],
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the plan."""
+        return f"sha256:{hashlib.sha256(canonical(self.as_json())).hexdigest()}"

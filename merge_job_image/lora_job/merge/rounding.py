@@ -1,0 +1,53 @@
+"""Rounding to the stored dtype, once; and how far two stored numbers are apart."""
+
+import torch
+
+__all__ = ["TORCH", "ordered", "round_once", "ulp_distance", "unit_roundoff"]
+
+TORCH: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+_INTEGER = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Largest relative error of one rounding."""
+    return float(torch.finfo(dtype).eps) / 2
+
+
+def round_once(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """float64 to `dtype` with a single rounding to nearest even.
+
+    torch casts float64 to 16 bits by way of float32 and so rounds twice. Rounding to odd first (the last bit of the float32 is set
+    whenever anything was cut off) makes the second rounding see which side of a tie the number was on (Boldo and Melquiond, 2008).
+    """
+    if dtype in {torch.float64, torch.float32}:
+        return exact.to(dtype)
+    nearest = exact.to(torch.float32)
+    bits = nearest.view(torch.int32)
+    too_large = nearest.double().abs() > exact.abs()
+    inexact = nearest.double() != exact
+    finite = torch.isfinite(nearest)
+    truncated = torch.where(too_large & finite, bits - 1, bits)
+    odd = torch.where(inexact & finite, truncated | 1, truncated)
+    return odd.view(torch.float32).to(dtype)
+
+
+def ordered(values: torch.Tensor) -> torch.Tensor:
+    """Integers in the order of the numbers, neighbours one apart; −0 and +0 are the same."""
+    integer = _INTEGER[values.dtype]
+    bits = values.contiguous().view(integer).to(torch.int64)
+    return torch.where(bits < 0, torch.iinfo(integer).min - bits, bits)
+
+
+def ulp_distance(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """How many representable numbers apart."""
+    return (ordered(left) - ordered(right)).abs()
