@@ -164,7 +164,8 @@ def install_chart(*, helm_arguments: list[str], images: dict[str, str]) -> None:
         repository, _, tag = reference.rpartition(":")
         values += ["--set", f"image.{part}.repository={repository}", "--set", f"image.{part}.tag={tag}"]
     _helm(
-        "upgrade", "--install", "--take-ownership", RELEASE, str(ROOT / "charts" / "lora-operator"), "--namespace", SYSTEM, "--create-namespace",
+        "upgrade", "--install", "--take-ownership", RELEASE, str(ROOT / "charts" / "lora-operator"),
+        "--namespace", SYSTEM, "--create-namespace",
         "--wait", "--timeout", "180s", *values, *helm_arguments,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ __all__ = ["AdapterConfig", "read_adapter_config", "regex_time_limit"]
 
 CONFIG = "adapter_config.json"
 REGEX_SECONDS = 2.0
-_EMPTY = (None, False, [], {}, "")
+_EMPTY: tuple[object, ...] = (None, False, [], {}, "")
 
 # How it was trained, or which modules were meant: the tensors' names say what there really is.
 HARMLESS = frozenset(

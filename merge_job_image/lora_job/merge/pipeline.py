@@ -237,9 +237,7 @@ def _build(
         "serving": serving_figures(inspected.config, weights_bytes=plan.data_bytes).as_json(),
         "tensors": _counts(plan),
         "tensorDigests": {name: digest for proof in proofs.values() for name, digest in proof.tensors.items()},
-        "deltaRetention": {"min": round(kept[0], 6), "median": round(kept[len(kept) // 2], 6)}
-        if kept
-        else {"min": 1.0, "median": 1.0},
+        "deltaRetention": {"min": round(shares[0], 6), "median": round(shares[len(shares) // 2], 6)},
         "verification": {
             "sampled": sum(proof.sampled for proof in proofs.values()),
             "mismatchedElements": sum(proof.mismatched for proof in proofs.values()),
