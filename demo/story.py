@@ -52,8 +52,17 @@ def _build(name: str, *, place: Place, story: Story) -> dict[str, Any]:
     adapter = place.kubectl.wait(
         "loraadapter", name, namespace=NAMESPACE, until=_settled, seconds=BUILD_SECONDS, seen=story.seen
     )
-    if adapter["status"]["phase"] != "Ready":
+    if adapter["status"]["phase"] not in {"Ready", "Rejected"}:
         raise ValueError(f"LoRAAdapter {name} ended as {adapter['status']['phase']}: {_ready(adapter).get('message')}")
+    for gate in adapter["status"].get("validation", {}).get("gates", []):
+        colour = "green" if gate["status"] == "PASS" else "yellow"
+        story.say(
+            f"gate {gate['name']:<10} [{colour}]{gate['status']}[/]  observed {gate['observed']}, threshold {gate['threshold']}"
+        )
+    if adapter["status"]["phase"] == "Rejected":
+        story.say(
+            "A soft gate failed. examples/deployment.yaml sets forceDeploy, so it is served all the same, and that is recorded."
+        )
     return adapter
 
 
@@ -62,6 +71,14 @@ def _settled(resource: dict[str, Any]) -> bool:
     status = resource.get("status", {})
     done = {"Ready", "Rejected", "Failed", "Stable", "Aborted"}
     return status.get("observedGeneration") == resource["metadata"]["generation"] and status.get("phase") in done
+
+
+def _serves(deployment: dict[str, Any], adapter: str) -> bool:
+    """The declared adapter is stable; a rollout that was given up says why instead of being waited for."""
+    status = deployment.get("status", {})
+    if _settled(deployment) and status["phase"] == "Aborted":
+        raise ValueError(f"the rollout of {adapter} was given up: {_ready(deployment).get('message')}")
+    return _settled(deployment) and status["phase"] == "Stable" and status.get("stable", {}).get("adapter") == adapter
 
 
 def _ready(resource: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +91,7 @@ def _serve(adapter: str, *, place: Place, story: Story) -> None:
         "loradeployment",
         DEPLOYMENT,
         namespace=NAMESPACE,
-        until=lambda found: _settled(found) and found["status"].get("stable", {}).get("adapter") == adapter,
+        until=lambda found: _serves(found, adapter),
         seconds=ROLLOUT_SECONDS,
         seen=story.seen,
     )

@@ -54,10 +54,12 @@ def test_no_request_is_lost_while_v2_replaces_v1(story: str) -> None:
 @pytest.mark.parametrize("name", ["finance-v1", "finance-v2"])
 def test_both_versions_were_merged_validated_and_published_by_digest(story: str, cluster: Cluster, name: str) -> None:
     adapter = resource(cluster, "loraadapter", name)
-    assert condition(adapter, "Ready")["status"] == "True"
+    assert condition(adapter, "Merged")["status"] == "True"
     assert adapter["status"]["artifact"]["digest"].startswith("sha256:")
     assert adapter["status"]["merge"]["tensorsMerged"] == 210
     assert adapter["status"]["validation"]["overallScore"] > 0
+    gates = {gate["name"]: gate["status"] for gate in adapter["status"]["validation"]["gates"]}
+    assert {gates[name] for name in ("artifact", "finite", "fidelity", "effect")} == {"PASS"}
 
 
 def test_v2_serves_and_answers_through_the_gateway(story: str, cluster: Cluster) -> None:
