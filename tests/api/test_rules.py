@@ -65,7 +65,7 @@ def test_every_rule_has_a_message_that_says_expected_and_what_to_do() -> None:
 
 def _core(says: str) -> str:
     """The fixed part of a refusal: without the field's path and what was found."""
-    words = says.split("Invalid value: ")[-1]
+    words = says.rsplit("Invalid value: ", maxsplit=1)[-1]
     return words[words.index("expected") :] if "found" in words and "expected" in words else words
 
 
