@@ -84,6 +84,7 @@ class Driver:
         """The cache catches up, then one reconcile; a crash starts a new process."""
         for kind in CACHED:
             self.cache.replace(kind, await self.cluster.list(kind))
+        writes = len(self.cluster.writes)
         try:
             after = await self._reconciler.reconcile(KEY)
         except Crash:
@@ -92,10 +93,23 @@ class Driver:
             return 0.0
         except ApiError:
             return 0.5
+        if len(self.cluster.writes) == writes:
+            self._check_facts()
         phase = self.status.get("phase", "")
         if not self.phases or self.phases[-1] != phase:
             self.phases.append(phase)
         return after
+
+    def _check_facts(self) -> None:
+        """T25: when a reconcile had nothing to write, status shows what is."""
+        shares = {} if self.condition("Ready").get("reason") == "NameTaken" else self.cluster.shares()
+        for part in ("stable", "candidate", "previous"):
+            version = self.status.get(part)
+            if version is None:
+                continue
+            seen = (version["weight"], version["readyReplicas"])
+            real = (shares.get(version["revision"], 0), self.cluster.ready(version["revision"]))
+            assert seen == real, f"T25: status.{part} shows {seen}, real is {real}"
 
     async def settle(self, *, ticks: int = 600) -> None:
         """Until nothing moves any more: no write in three rounds and nothing planned but the slow look again."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lora_operator.api.kinds import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, LORA_DEPLOYMENT, POD, SERVICE
@@ -100,7 +100,13 @@ async def walk(gpus: int, script: list[tuple[Callable[[World], None], int]]) -> 
     return world.driver
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(gpus=st.sampled_from([1, 2, 8]), script=st.lists(st.tuples(acts(), st.integers(0, 40)), max_size=8))
 def test_the_invariants_hold_and_the_declared_version_serves_in_the_end(
     gpus: int, script: list[tuple[Callable[[World], None], int]]

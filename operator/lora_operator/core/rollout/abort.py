@@ -18,6 +18,7 @@ from lora_operator.core.rollout.children import keep_revision, scale_to_zero
 from lora_operator.core.rollout.goal import Goal
 from lora_operator.core.rollout.history import close_downtime, with_history
 from lora_operator.core.rollout.move import Move, Situation
+from lora_operator.core.rollout.pods import TroubleKind
 from lora_operator.core.rollout.status import Abort, Phase, RolloutStatus, Step, Sub, Version
 from lora_operator.core.rollout.upkeep import (
     candidate_replicas,
@@ -79,9 +80,17 @@ def _capacity(s: Situation, step: Step) -> Move:
     if s.status.downtime.since is not None and _holds_gpu(s, candidate):
         return _wait(s, "the candidate leaves the GPU", effects=scale_to_zero(s.observed, candidate.revision))
     ready = s.observed.workload(stable.revision).ready
-    if ready < s.spec.replicas:
+    if not _has_capacity(s, stable):
         return _wait(s, f"the old version starts: {ready} of {s.spec.replicas} pods ready")
     return _to_shift(s, step) if had_weight else _candidate_down(s)
+
+
+def _has_capacity(s: Situation, stable: Version) -> bool:
+    """All declared pods, or as many as there is room for: replicas raised meanwhile must not hold up a way back."""
+    live = s.observed.workload(stable.revision)
+    missing = [pod for pod in live.staying if not pod.ready]
+    no_room = all(pod.trouble is not None and pod.trouble.kind is TroubleKind.UNSCHEDULABLE for pod in missing)
+    return live.ready >= s.spec.replicas or (live.ready > 0 and bool(missing) and no_room)
 
 
 def _to_shift(s: Situation, step: Step) -> Move:

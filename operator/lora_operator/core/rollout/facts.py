@@ -85,7 +85,9 @@ def _available(status: RolloutStatus) -> Condition:
     serving = [v for v in (status.stable, status.candidate) if v is not None and v.weight > 0]
     pods = sum(version.ready_replicas for version in serving)
     if pods:
-        return Condition(type="Available", status="True", reason=Reason.STABLE, message=f"{pods} pods take requests")
+        return Condition(
+            type="Available", status="True", reason=Reason.STABLE, message=f"pods that take requests: {pods}"
+        )
     message = "no revision takes requests" if not serving else "no pod of the serving revision is ready"
     return Condition(
         type="Available", status="False", reason=Reason.CAPACITY_LOST if serving else Reason.PENDING, message=message

@@ -135,7 +135,7 @@ def _stable_down(s: Situation, revision: Revision, *, step: Step) -> Move:
         return Move(
             status=s.status,
             reason=Reason.REPLACING,
-            message=f"the serving version is being stopped: {len(left)} pods left",
+            message=f"the serving version is being stopped, pods left: {len(left)}",
             effects=keep_stable(s, s.status),
             requeue_at=s.after(1),
         )

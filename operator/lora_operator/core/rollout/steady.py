@@ -11,7 +11,7 @@ from lora_operator.core.rollout.abort import given_up_message
 from lora_operator.core.rollout.children import scale_to_zero
 from lora_operator.core.rollout.goal import Block, Goal
 from lora_operator.core.rollout.move import Move, Situation, earliest
-from lora_operator.core.rollout.status import Phase, RolloutStatus
+from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
 from lora_operator.core.rollout.upkeep import drain_previous, keep_route, keep_stable, prune, verdict_of
 
 __all__ = ["blocked", "given_up", "steady"]
@@ -44,12 +44,14 @@ def steady(s: Situation, goal: Goal) -> Move:
             requeue_at=earliest(kept.requeue_at, s.after(CONFIRM_SECONDS)),
         )
     if ready < s.spec.replicas:
-        return replace(
-            kept,
-            reason=Reason.CAPACITY_LOST,
-            message=f"{ready} of {s.spec.replicas} pods of revision {stable.revision} are ready",
-        )
+        return replace(kept, reason=Reason.CAPACITY_LOST, message=_capacity(s, stable, ready=ready))
     return replace(kept, ready=True, reason=Reason.STABLE, message=_serves(s, goal))
+
+
+def _capacity(s: Situation, stable: Version, *, ready: int) -> str:
+    troubles = [pod.trouble.message for pod in s.observed.workload(stable.revision).staying if pod.trouble]
+    said = f": {troubles[0]}" if troubles else ""
+    return f"{ready} of {s.spec.replicas} pods of revision {stable.revision} are ready{said}"
 
 
 def _serves(s: Situation, goal: Goal) -> str:
