@@ -4,7 +4,7 @@ PY := .venv/bin/python
 UV_VERSION := 0.13.9
 SOURCES := operator/lora_operator merge_job_image/lora_job client/loractl client/lora_client client/lora_integration_tools devcluster/devcluster demo
 
-.PHONY: help setup demo demo-down test test-full test-gpu check check-suites bench train-example lock crds clean
+.PHONY: help setup demo demo-down test test-full check check-suites train-example lock crds clean
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -26,21 +26,15 @@ test: setup check ## all levels, end to end on a devcluster too
 test-full: setup check ## what takes longer as well
 	@$(PY) -m pytest tests
 
-test-gpu: setup ## the engine on a CUDA device; fails where there is none
-	@$(PY) -m pytest tests/gpu
-
 check: setup ## lint, types, imports, drift
-	@.venv/bin/ruff check $(SOURCES) tests bench examples
-	@.venv/bin/ruff format --check $(SOURCES) tests bench examples
+	@.venv/bin/ruff check $(SOURCES) tests examples
+	@.venv/bin/ruff format --check $(SOURCES) tests examples
 	@.venv/bin/mypy $(SOURCES)
 	@scripts/check-go.sh
 	@$(PY) -m pytest -q tests/repo
 
 check-suites: setup ## the shipped validation suites: schema, duplicates, balance, expiry
 	@$(PY) -m pytest -q tests/examples/test_suites.py
-
-bench: setup ## ratios of the merge engine against a copy and against PEFT
-	@$(PY) bench/merge.py
 
 train-example: setup ## trains the example adapter again
 	@$(PY) examples/finance_lora/train.py

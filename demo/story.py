@@ -47,8 +47,9 @@ def _manifest(name: str) -> Path:
 
 
 def _build(name: str, *, place: Place, story: Story) -> dict[str, Any]:
-    story.say(f"kubectl apply -f examples/{name}.yaml")
-    place.kubectl.apply(_manifest(f"adapter-{name.removeprefix('finance-')}"))
+    manifest = _manifest(f"adapter-{name.removeprefix('finance-')}")
+    story.say(f"kubectl apply -f examples/{manifest.name}")
+    place.kubectl.apply(manifest)
     adapter = place.kubectl.wait(
         "loraadapter", name, namespace=NAMESPACE, until=_settled, seconds=BUILD_SECONDS, seen=story.seen
     )

@@ -29,11 +29,16 @@ from devcluster.network import enter, make_network, remove_network
 from devcluster.processes import Processes
 from devcluster.programs import MissingPrerequisite, gateway_api_crds, install_packages, make_programs, wheel_binary
 
-__all__ = ["Cluster", "NotReady"]
+__all__ = ["Cluster", "NotReady", "default_home"]
 
 Say = Callable[[str], None]
 GPU_PRODUCT = "NVIDIA-GeForce-RTX-4070"
 USERS = ("admin", "controller-manager", "scheduler", "proxy")
+
+
+def default_home() -> Path:
+    """Caches and instances of this machine; DEVCLUSTER_HOME overrides."""
+    return Path(os.environ.get("DEVCLUSTER_HOME", "~/.cache/lora-operator/devcluster")).expanduser()
 
 
 class NotReady(RuntimeError):
@@ -44,7 +49,7 @@ class Cluster:
     """A named instance. Nothing is remembered in memory that is not also on disk."""
 
     def __init__(self, *, instance: str | None = None, say: Say = lambda _: None) -> None:
-        home = Path(os.environ.get("DEVCLUSTER_HOME", "~/.cache/lora-operator/devcluster")).expanduser()
+        home = default_home()
         name = instance or os.environ.get("DEVCLUSTER_INSTANCE", "lora")
         if not name.isalnum() or len(name) > 8:
             raise MissingPrerequisite(f"instance name {name!r}: use at most 8 letters and digits")

