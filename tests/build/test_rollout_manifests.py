@@ -147,6 +147,19 @@ def test_the_offline_switch_cannot_be_overridden_but_other_variables_can() -> No
     assert len(found) == len(env)
 
 
+@pytest.mark.parametrize(
+    ("said", "requests"),
+    [
+        pytest.param({}, {"cpu": "250m"}, id="a silent user gets the profile's request"),
+        pytest.param({"limits": {"nvidia.com/gpu": 1}}, {"cpu": "250m"}, id="a GPU says nothing of processors"),
+        pytest.param({"requests": {"cpu": "2"}}, {"cpu": "2"}, id="the user's request wins"),
+        pytest.param({"limits": {"cpu": "1"}}, None, id="a limit is a request already"),
+    ],
+)
+def test_requests_of_the_runtime(said: dict[str, Any], requests: dict[str, str] | None) -> None:
+    assert pod_spec(resources=said)["containers"][0]["resources"].get("requests") == requests
+
+
 def test_a_larger_model_gets_more_time_to_start() -> None:
     small = template()["spec"]["containers"][0]["startupProbe"]
     assert small["failureThreshold"] * small["periodSeconds"] >= PROFILES["transformers"].startup_seconds

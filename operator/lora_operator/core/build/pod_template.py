@@ -167,7 +167,7 @@ def _runtime(
         "args": [*(_filled(word, tokens) for word in args), *runtime.args],
         "env": _env(profile=profile, tokens=tokens, own=raw.get("env") or ()),
         "ports": [{"name": PORT_NAME, "containerPort": profile.port, "protocol": "TCP"}],
-        "resources": raw.get("resources") or {},
+        "resources": _resources(profile, said=raw.get("resources") or {}),
         "securityContext": _restricted(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
@@ -189,6 +189,14 @@ def _runtime(
     if raw.get("imagePullPolicy"):
         container["imagePullPolicy"] = raw["imagePullPolicy"]
     return container
+
+
+def _resources(profile: Profile, *, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's, with the profile's requests where the user names neither request nor limit of that resource."""
+    named = set(said.get("requests") or {}) | set(said.get("limits") or {})
+    requests = {key: value for key, value in profile.requests.items() if key not in named}
+    requests |= said.get("requests") or {}
+    return dict(said) | ({"requests": requests} if requests else {})
 
 
 def _filled(text: str, tokens: Mapping[str, str]) -> str:

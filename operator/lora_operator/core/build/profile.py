@@ -60,6 +60,8 @@ SHIPPED_PROFILES: Mapping[str, Mapping[str, Any]] = {
             "/api/v1/inference": "/v1/chat/completions",
             "/api/v1/health": "/health",
         },
+        # Without a request of its own a pod starves beside any Job on a busy node.
+        "requests": {"cpu": "250m"},
         "startupSeconds": 300,
         "loadBytesPerSecond": 20_000_000,
         "shutdownSeconds": 15,
@@ -71,7 +73,7 @@ PUBLIC_ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/api/
 _KEYS = frozenset(
     {
         "image", "command", "args", "maxModelLenArgs", "quantizationArgs", "env", "workingDir", "port", "readyPath", "livePath",
-        "metricsPath", "routes", "startupSeconds", "loadBytesPerSecond", "shutdownSeconds", "shmSize", "gpuMemoryUtilization",
+        "metricsPath", "routes", "startupSeconds", "loadBytesPerSecond", "shutdownSeconds", "shmSize", "requests", "gpuMemoryUtilization",
     }
 )  # fmt: skip
 
@@ -97,6 +99,7 @@ class Profile:
     load_bytes_per_second: int
     shutdown_seconds: int
     shm_size: str
+    requests: Mapping[str, str]  # what a container asks for where spec.runtime.resources is silent
     gpu_memory_utilization: float | None  # None: the runtime plans no GPU memory of its own, so neither do we
     digest: str
 
@@ -145,6 +148,7 @@ def _parse_profile(name: str, raw: Mapping[str, Any], *, job_image: str) -> Prof
         load_bytes_per_second=reader.integer("loadBytesPerSecond", 50_000_000, minimum=1),
         shutdown_seconds=reader.integer("shutdownSeconds", 30, minimum=0),
         shm_size=reader.text("shmSize", "256Mi"),
+        requests={str(k): str(v) for k, v in reader.child("requests").raw.items()},
         gpu_memory_utilization=reader.number("gpuMemoryUtilization") if "gpuMemoryUtilization" in reader else None,
         digest=canonical_hash(dict(raw) | {"image": image}, digits=16),
     )
