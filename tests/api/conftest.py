@@ -35,18 +35,26 @@ class Api:
         path = f"{self._path(manifest)}/{manifest['metadata']['name']}"
         return self._client.put(path, json=dict(manifest), params={"fieldValidation": "Strict", "dryRun": "All"})
 
-    def write_status(self, manifest: Mapping[str, Any], status: Mapping[str, Any]) -> httpx.Response:
-        """Merge patch of the status subresource, kept."""
+    def write_status(
+        self,
+        manifest: Mapping[str, Any],
+        status: Mapping[str, Any],
+        *,
+        keep: bool = False,
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        """Merge patch of the status subresource; the answer is the object as it would be stored. An operator that runs in this
+        cluster writes statuses too, so what is asserted comes from the answer and not from a later read."""
         path = f"{self._path(manifest)}/{manifest['metadata']['name']}/status"
-        return self._client.patch(
-            path, json={"status": dict(status)}, headers={"Content-Type": "application/merge-patch+json"}
-        )
+        headers = {"Content-Type": "application/merge-patch+json", "Accept": accept}
+        query = {} if keep else {"dryRun": "All"}
+        answer = self._client.patch(path, json={"status": dict(status)}, headers=headers, params=query)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
 
-    def table(self, kind: str) -> dict[str, Any]:
-        """What `kubectl get -o wide` shows."""
-        accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
-        path = f"{GROUP}/namespaces/{self.namespace}/{PLURALS[kind]}"
-        return dict(self._client.get(path, headers=accept).raise_for_status().json())
+    def table(self, manifest: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+        """What `kubectl get -o wide` would show of a stored object with that status."""
+        return self.write_status(manifest, status, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
 
     def get(self, path: str) -> dict[str, Any]:
         """Any other GET."""

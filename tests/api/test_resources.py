@@ -161,10 +161,10 @@ def test_a_quantity_is_stored_as_it_was_written(api: Api) -> None:
 def test_a_status_is_kept_whole_zeros_included(api: Api, manifest: Any, status: dict[str, Any]) -> None:
     mine = named(manifest)
     assert api.create(mine, keep=True).status_code == 201
-    answer = api.write_status(mine, status)
-    assert answer.status_code == 200, answer.text
-    stored = api.get(f"{GROUP}/namespaces/{api.namespace}/{_plural(mine)}/{mine['metadata']['name']}")["status"]
-    assert stored == status
+    emptied = dict.fromkeys(
+        ("phase", "conditions", "effective", "jobs", "observedGeneration")
+    )  # by an operator that runs here
+    assert api.write_status(mine, emptied | status)["status"] == status
 
 
 def test_an_update_of_the_spec_cannot_touch_the_status(api: Api) -> None:
@@ -175,8 +175,7 @@ def test_an_update_of_the_spec_cannot_touch_the_status(api: Api) -> None:
 def test_kubectl_get_shows_what_matters_of_an_adapter(api: Api) -> None:
     mine = named(changed(ADAPTER, {"spec.version": "2.1.0"}))
     api.create(mine, keep=True)
-    api.write_status(mine, ADAPTER_STATUS)
-    assert _row(api, mine) == {
+    assert _row(api, mine, ADAPTER_STATUS) == {
         "Ready": "True", "Phase": "Ready", "Score": 0.87, "Grade": "good", "Base": "base", "Version": "2.1.0",
         "Digest": DIGEST, "Message": "serves",
     }  # fmt: skip
@@ -194,24 +193,25 @@ def test_kubectl_get_shows_what_matters_of_an_adapter(api: Api) -> None:
 def test_the_base_column_shows_the_base_wherever_it_lies(api: Api, source: dict[str, Any], shown: str) -> None:
     mine = named(changed(ADAPTER, {"spec.base.source": source}))
     assert api.create(mine, keep=True).status_code == 201
-    assert _row(api, mine)["Base"] == shown
+    assert _row(api, mine, {})["Base"] == shown
 
 
 def test_kubectl_get_shows_what_matters_of_a_deployment(api: Api) -> None:
     mine = named(DEPLOYMENT)
     api.create(mine, keep=True)
-    api.write_status(mine, DEPLOYMENT_STATUS)
-    assert _row(api, mine) == {
+    assert _row(api, mine, DEPLOYMENT_STATUS) == {
         "Ready": "True", "Phase": "Stepping", "Strategy": "Replace", "Stable": "fin-v1", "Candidate": "fin-v2", "Weight": 5,
         "Message": "serves",
     }  # fmt: skip
 
 
 def test_wide_columns_are_only_digest_and_message(api: Api) -> None:
-    wide = {
-        kind: [column["name"] for column in api.table(kind)["columnDefinitions"] if column["priority"] == 1]
-        for kind in ("LoRAAdapter", "LoRADeployment")
-    }
+    wide = {}
+    for manifest in (ADAPTER, DEPLOYMENT):
+        mine = named(manifest)
+        api.create(mine, keep=True)
+        columns = api.table(mine, {})["columnDefinitions"]
+        wide[mine["kind"]] = [column["name"] for column in columns if column["priority"] == 1]
     assert wide == {"LoRAAdapter": ["Digest", "Message"], "LoRADeployment": ["Message"]}
 
 
@@ -226,11 +226,15 @@ def test_a_deployment_scales_as_autoscalers_do_it(api: Api, cluster: Cluster) ->
     mine = named(DEPLOYMENT)
     name = mine["metadata"]["name"]
     api.create(mine, keep=True)
-    api.write_status(mine, {**DEPLOYMENT_STATUS, "replicas": 1})
     cluster.kubectl("scale", "lorad", name, "--replicas=3", "-n", api.namespace)
-    scale = api.get(f"{GROUP}/namespaces/{api.namespace}/loradeployments/{name}/scale")
+    wanted = {"replicas": 1, "selector": DEPLOYMENT_STATUS["selector"]}
+    for _ in range(20):  # an operator that runs in this cluster may write its own status in between
+        api.write_status(mine, wanted, keep=True)
+        scale = api.get(f"{GROUP}/namespaces/{api.namespace}/loradeployments/{name}/scale")
+        if scale["status"] == wanted:
+            break
     assert scale["spec"] == {"replicas": 3}
-    assert scale["status"] == {"replicas": 1, "selector": DEPLOYMENT_STATUS["selector"]}
+    assert scale["status"] == wanted
 
 
 @pytest.mark.parametrize(
@@ -285,13 +289,9 @@ def _gaps(schema: dict[str, Any], *, path: str, field: bool) -> list[str]:
     return gaps
 
 
-def _row(api: Api, manifest: dict[str, Any]) -> dict[str, Any]:
+def _row(api: Api, manifest: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
     """Every column but NAME and AGE, by its header."""
-    table = api.table(manifest["kind"])
+    table = api.table(manifest, status)
     headers = [column["name"] for column in table["columnDefinitions"]]
-    cells = next(row["cells"] for row in table["rows"] if row["cells"][0] == manifest["metadata"]["name"])
+    (cells,) = (row["cells"] for row in table["rows"])
     return {header: cell for header, cell in zip(headers, cells, strict=True) if header not in ("Name", "Age")}
-
-
-def _plural(manifest: dict[str, Any]) -> str:
-    return {"LoRAAdapter": "loraadapters", "LoRADeployment": "loradeployments"}[manifest["kind"]]
