@@ -58,7 +58,7 @@ class Processes:
                 (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
                 *((os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)),
             ]
-            pid = os.posix_spawnp(command[0], list(command), os.environ, file_actions=files, setsid=True)
+            pid = os.posix_spawnp(command[0], list(command), _environment(), file_actions=files, setsid=True)
         recorded = _Recorded(pid=pid, started=_start_time(pid) or 0)
         (self._records / f"{name}.json").write_text(json.dumps(asdict(recorded)))
 
@@ -85,6 +85,11 @@ class Processes:
             return _Recorded(**json.loads((self._records / f"{name}.json").read_text()))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
+
+
+def _environment() -> dict[str, str]:
+    """Ours without KUBECONFIG: a part must not talk to the cluster that the caller's shell points to."""
+    return {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
 
 
 def _start_time(pid: int) -> int | None:

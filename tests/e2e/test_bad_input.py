@@ -127,7 +127,7 @@ def nothing(_: Path) -> None:
     ("harm", "change", "reason", "words"),
     [
         pytest.param(wrong_name, {}, "WrongBase", "another-model", id="an adapter of another base, by name"),
-        pytest.param(wrong_shape, {}, "WrongBase", "q_proj", id="an adapter of another base, by shape"),
+        pytest.param(wrong_shape, {}, "ShapeMismatch", "q_proj", id="an adapter of another base, by shape"),
         pytest.param(truncate, {}, "TruncatedFile", "adapter_model.safetensors", id="a truncated adapter"),
         pytest.param(
             nothing, {"path": "adapters/typo"}, "SourceNotFound", "adapters/typo", id="a path that does not exist"
