@@ -140,13 +140,21 @@ def test_what_the_operators_settings_name_has_no_default_in_the_schema(api: Api)
 
 
 @pytest.mark.parametrize(
-    "file", sorted((ROOT / "examples").glob("*.yaml"), key=lambda path: path.name), ids=lambda path: path.name
+    "file",
+    [*sorted((ROOT / "examples").glob("*.yaml")), Path(__file__).parent / "every_field.yaml"],
+    ids=lambda path: path.name,
 )
 def test_an_example_is_accepted_and_no_field_of_it_is_unknown(api: Api, file: Path) -> None:
     for manifest in yaml.safe_load_all(file.read_text()):
         if manifest["apiVersion"].startswith("loraops.dev/"):
             answer = api.create(changed(manifest, {"metadata.namespace": api.namespace}))
             assert answer.status_code == 201, answer.text
+
+
+def test_what_every_field_says_is_stored_as_it_is(api: Api) -> None:
+    """A spec that says everything gets no default, so a second apply has nothing to change."""
+    for manifest in yaml.safe_load_all((Path(__file__).parent / "every_field.yaml").read_text()):
+        assert api.create(manifest).json()["spec"] == manifest["spec"]
 
 
 def test_a_quantity_is_stored_as_it_was_written(api: Api) -> None:
