@@ -60,7 +60,21 @@ class Images:
         )  # fmt: skip
         self._export(reference)
         stamp.write_text(digest)
+        self.forget_old_builds()
         return reference
+
+    def forget_old_builds(self) -> None:
+        """Gigabytes of layers that no image of ours has any more: in buildah's storage and in the layout."""
+        self._buildah("rmi", "--prune", check=False)
+        blobs = self._layout / "blobs" / "sha256"
+        manifests = [item["digest"] for item in json.loads((self._layout / "index.json").read_text())["manifests"]]
+        wanted = set(manifests)
+        for digest in manifests:
+            body = json.loads(self._blob(digest).read_text())
+            wanted |= {body["config"]["digest"], *(layer["digest"] for layer in body["layers"])}
+        for path in blobs.iterdir():
+            if f"sha256:{path.name}" not in wanted:
+                path.unlink()
 
     def _make_base(self) -> None:
         if self._has(BASE_IMAGE):
@@ -86,7 +100,7 @@ class Images:
         self._layout.mkdir(parents=True, exist_ok=True)
         self._buildah("push", "--disable-compression", reference, f"oci:{self._layout}:{reference}")
 
-    def _buildah(self, *arguments: str) -> str:
+    def _buildah(self, *arguments: str, check: bool = True) -> str:
         storage = [
             "--root",
             str(self._home / "storage"),
@@ -95,7 +109,7 @@ class Images:
             "--storage-driver",
             "overlay",
         ]
-        return _run(["buildah", *storage, *arguments])
+        return _run(["buildah", *storage, *arguments], check=check)
 
     # -- load -------------------------------------------------------------------------------------------------------
 

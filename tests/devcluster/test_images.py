@@ -60,3 +60,17 @@ def test_only_missing_blobs_are_sent(tmp_path: Path) -> None:
         index = json.load(tar.extractfile("index.json") or pytest.fail("no index"))
     assert names == {"oci-layout", "index.json", "blobs/sha256/m", "blobs/sha256/c", "blobs/sha256/thin"}
     assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == "localhost/x:dev"
+
+
+def test_blobs_of_old_builds_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = Images(instance=Instance(name="t", slot=0, home=tmp_path), say=lambda _: None)
+    layout = tmp_path / "images" / "oci"
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (layout / "index.json").write_text(json.dumps({"manifests": [{"digest": "sha256:m"}]}))
+    (blobs / "m").write_text(json.dumps({"config": {"digest": "sha256:c"}, "layers": [{"digest": "sha256:l"}]}))
+    for name in ("c", "l", "old"):
+        (blobs / name).write_text(name)
+    monkeypatch.setattr(images, "_buildah", lambda *_, **__: "")
+    images.forget_old_builds()
+    assert sorted(path.name for path in blobs.iterdir()) == ["c", "l", "m"]
