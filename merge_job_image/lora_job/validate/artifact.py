@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lora_job.outcome import Refused
+from lora_job.outcome import Ended, Refused
 from lora_job.tensors import read_checkpoint
 from lora_job.validate.loading import NotLoadable, load_tokenizer
 
@@ -96,6 +96,8 @@ def _check_rendering(tokenizer: Any) -> list[str]:
             text = tokenizer.apply_chat_template(_CONVERSATION, tokenize=False, add_generation_prompt=True)
     except _TooSlow:
         return [f"the chat template does not finish within {TEMPLATE_SECONDS} s"]
+    except Ended:
+        raise
     except Exception as error:  # noqa: BLE001 - a template is foreign code and may fail in any way
         return [f"the chat template cannot be rendered: {str(error)[:200]}"]
     lost = [turn["content"] for turn in _CONVERSATION if turn["content"] not in text]

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -86,6 +86,15 @@ def _verdict(gates: Sequence[Gate]) -> str:
     return "; ".join(blocking)[:600]
 
 
+def _show(report: Mapping[str, Any], *, path: Path) -> None:
+    """The result for a person, on stderr: stdout belongs to progress."""
+    for gate in report["gates"]:
+        typer.echo(f"{gate['name']:<11}{gate['status']:<13}{gate['message']}", err=True)
+    low, high = report["overall"]["ci95"]
+    score = f"score {report['overall_score']:.3f} [{low:.3f}, {high:.3f}], grade {report['quality_grade']}"
+    typer.echo(f"{score}, {'deployable' if report['deployable'] else 'not deployable'}: {path}", err=True)
+
+
 def run_validation(options: Options, *, report: Path, html: Path | None, now: datetime) -> Done:
     """Validate and write the report.
 
@@ -99,6 +108,7 @@ def run_validation(options: Options, *, report: Path, html: Path | None, now: da
     content = build(measured)
     files = publish.files_for(report, html=html)
     publish.publish(content, measured.rows, files=files)
+    _show(content, path=files.report)
     artifact = {"digest": measured.model.digest}
     extra = {"validation": summarize(content, report_path=str(files.report))}
     if not measured.deployable:

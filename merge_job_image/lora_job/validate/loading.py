@@ -17,6 +17,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lora_job.outcome import Ended
 from lora_job.validate.harness import Subject
 
 FLOAT32_LOGITS_LIMIT = 1_000_000_000
@@ -77,6 +78,8 @@ def load_tokenizer(directory: Path) -> Any:
             return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotLoadable(f"the tokenizer of {directory} cannot be loaded: {_first_line(error)}") from None
+    except Ended:
+        raise
     except Exception as error:  # noqa: BLE001 - the Rust tokenizer raises bare Exception for a broken file
         raise NotLoadable(f"the tokenizer of {directory} cannot be loaded: {_first_line(error)}") from None
 

@@ -1,0 +1,75 @@
+"""The real model of the engine tests: SmolLM2-135M-Instruct, converted once, and small adapters trained once.
+
+Everything lives in the user's cache directory, outside of the repository.
+"""
+
+import json
+import os
+import runpy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLE = ROOT / "examples" / "finance_lora"
+CACHE = Path("~/.cache/lora-operator").expanduser()
+
+Merge = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def base_model() -> Path:
+    """The converted base model."""
+    target = CACHE / "models" / "smollm2-135m-instruct"
+    convert = runpy.run_path(str(EXAMPLE / "convert_base.py"))["convert"]
+    convert(target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def finance_adapter() -> Path:
+    """The adapter of the example."""
+    return EXAMPLE / "adapters" / "v1"
+
+
+def merge(base: Path, adapter: Path | None, target: Path, *, scale: float = 1.0, skip: str = "") -> Path:
+    """base + adapter by a few lines of its own: what is validated must not be made by what validates it.
+
+    `adapter` None forgets it; `skip` leaves out the modules whose name holds it.
+    """
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - as above
+
+    from lora_job.validate.fidelity import read_adapter  # noqa: PLC0415 - torch takes seconds
+
+    shutil.copytree(base, target)
+    if adapter is None:
+        return target
+    tensors = load_file(base / "model.safetensors")
+    for name, delta in read_adapter(adapter, weight=scale).items():
+        if skip and skip in name:
+            continue
+        change = (delta.b.double() * delta.factor) @ delta.a.double()
+        tensors[name] = (tensors[name].double() + change).to(tensors[name].dtype)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+@pytest.fixture(scope="session")
+def merged(base_model: Path, finance_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """base + adapter, correct."""
+    return merge(base_model, finance_adapter, tmp_path_factory.mktemp("models") / "merged")
+
+
+@pytest.fixture
+def copy_of_base(base_model: Path, tmp_path: Path) -> Path:
+    """A copy of the base to damage."""
+    return Path(shutil.copytree(base_model, tmp_path / "model"))
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Set keys of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
