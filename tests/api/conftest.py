@@ -31,9 +31,15 @@ class Api:
         return self._client.post(self._path(manifest), json=dict(manifest), params=query)
 
     def update(self, manifest: Mapping[str, Any]) -> httpx.Response:
-        """PUT, validated in full and thrown away."""
+        """PUT, validated in full and thrown away; an operator that runs here may write the status meanwhile, so the version is read anew."""
         path = f"{self._path(manifest)}/{manifest['metadata']['name']}"
-        return self._client.put(path, json=dict(manifest), params={"fieldValidation": "Strict", "dryRun": "All"})
+        for _ in range(10):
+            version = self._client.get(path).json()["metadata"]["resourceVersion"]
+            latest = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
+            answer = self._client.put(path, json=latest, params={"fieldValidation": "Strict", "dryRun": "All"})
+            if answer.status_code != httpx.codes.CONFLICT:
+                break
+        return answer
 
     def write_status(
         self,
