@@ -31,7 +31,7 @@ class Api:
         return self._client.post(self._path(manifest), json=dict(manifest), params=query)
 
     def update(self, manifest: Mapping[str, Any]) -> httpx.Response:
-        """PUT, validated in full and thrown away; an operator that runs here may write the status meanwhile, so the version is read anew."""
+        """PUT, validated in full and thrown away; an operator beside us may write the status, so the version is read anew."""
         path = f"{self._path(manifest)}/{manifest['metadata']['name']}"
         for _ in range(10):
             version = self._client.get(path).json()["metadata"]["resourceVersion"]
