@@ -14,7 +14,7 @@ from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.queue import Queue
 from lora_operator.runtime.watching import CHILDREN, OURS, RESOURCES, keys_of
 
-__all__ = ["register"]
+__all__ = ["event_handler", "register"]
 
 
 def register(registry: kopf.OperatorRegistry, *, cache: Cache, queue: Queue, installed: frozenset[Kind]) -> None:
@@ -35,19 +35,20 @@ def register(registry: kopf.OperatorRegistry, *, cache: Cache, queue: Queue, ins
     for kind in (*RESOURCES, *CHILDREN):
         if kind in installed:
             kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"see-{kind.plural}")(
-                _handler(kind, cache=cache, queue=queue)
+                event_handler(kind, cache=cache, queue=queue)
             )
 
 
-def _handler(kind: Kind, *, cache: Cache, queue: Queue) -> Callable[..., Any]:
+def event_handler(kind: Kind, *, cache: Cache, queue: Queue) -> Callable[..., Any]:
     async def see(event: Any, **_: Any) -> None:
         obj = dict(event["object"])
         if not concerns_us(kind, obj):
             return
         if event["type"] == "DELETED":
             cache.remove(kind, obj)
-        elif not cache.put(kind, obj):
-            return  # our own write, seen already
+        elif not cache.put(kind, obj) and event["type"] is None:
+            return  # kopf's own first list says nothing that ours did not say
+        # Our own write comes back as an event too, and must: others wait for what was written (a deployment for its adapter).
         for key in keys_of(kind, obj, cache=cache):
             queue.add(key)
         await asyncio.sleep(0)

@@ -53,11 +53,9 @@ class Stepper:
         except ForeignObject as error:
             logger.warning(str(error), extra={"key": f"{kind.plural}/{meta['namespace']}/{meta['name']}"})
             return SOON
-        after = None if plan.requeue_at is None else max(0.0, (plan.requeue_at - now).total_seconds())
-        if patch:
-            # Our own write causes no event that we would act on, and what was decided may already be confirmed: look again.
-            return SOON if after is None else min(after, SOON)
-        return after
+        if plan.requeue_at is None:
+            return None
+        return max(0.0, (plan.requeue_at - now).total_seconds())
 
     @staticmethod
     def _log(plan: Plan, *, kind: Kind, raw: Json) -> None:
