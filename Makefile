@@ -41,7 +41,7 @@ train-example: setup ## trains the example adapter again
 
 lock: ## new requirements.lock from pyproject.toml
 	@.venv/bin/uv pip compile -q --all-extras --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_36 \
-	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	  --no-emit-index-url --custom-compile-command "make lock" --override scripts/overrides.txt pyproject.toml -o requirements.lock
 
 crds: ## copies the CRDs into the chart
 	@cp crds/*.yaml charts/lora-operator/files/crds/

@@ -22,6 +22,6 @@ echo "setup: .venv with $("$python" --version), everything in requirements.lock 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check "uv==${UV_VERSION:?}"
 export VIRTUAL_ENV=$PWD/.venv
-.venv/bin/uv pip install -q --require-hashes -r requirements.lock
+.venv/bin/uv pip install -q --no-deps --require-hashes -r requirements.lock # the lock is complete: nothing is left to resolve
 .venv/bin/uv pip install -q --no-deps -e .
 echo "setup: done"

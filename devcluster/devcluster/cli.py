@@ -110,7 +110,7 @@ def build_image(
     context: Annotated[Path, typer.Argument(exists=True, file_okay=False)] = Path(),
     instance: Instance = "lora",
 ) -> None:
-    """Build localhost/NAME:dev unless nothing changed."""
+    """Build localhost/NAME:<hash of its inputs> unless it is there; prints the reference."""
     reference = Cluster(instance=instance, say=_say).images.build(
         name=name, dockerfile=dockerfile, context=context.resolve()
     )

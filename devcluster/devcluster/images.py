@@ -1,9 +1,11 @@
 """Container images without a registry: built from Dockerfiles with buildah, loaded into a node's containerd.
 
 Layers stay uncompressed in one OCI layout of the cache; only the blobs that containerd does not have yet are sent, so that
-a changed line of code costs seconds although the image holds six gigabytes.
+a changed line of code costs seconds although the image holds six gigabytes. A tag is the hash of what went into the image:
+other code is another reference, so that whoever names it (a Deployment, a revision) rolls by itself and never runs stale code.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,7 +13,9 @@ import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ BASE_IMAGE = "localhost/devcluster-base:1"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 IGNORED = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "node_modules"}
+KEPT_BUILDS = 4  # of each image: checkouts side by side do not evict each other
+REFERENCE_NAME = "org.opencontainers.image.ref.name"
 Say = Callable[[str], None]
 
 
@@ -42,12 +48,16 @@ class Images:
     # -- build ------------------------------------------------------------------------------------------------------
 
     def build(self, *, name: str, dockerfile: Path, context: Path) -> str:
-        """Builds `localhost/<name>:dev` unless the context's relevant files are unchanged; returns the reference."""
-        reference = f"localhost/{name}:dev"
-        stamp = self._home / f"{name}.hash"
-        digest = context_hash(dockerfile, context=context)
-        if stamp.exists() and stamp.read_text() == digest and self._manifest(reference) is not None:
-            return reference
+        """Builds `localhost/<name>:<hash of its inputs>` unless that is there; returns the reference."""
+        reference = f"localhost/{name}:{context_hash(dockerfile, context=context)[:12]}"
+        with self._one_build():
+            if self._manifest(reference) is None:
+                self._build(reference, dockerfile=dockerfile, context=context)
+                self._export(reference)
+                self.forget_old_builds()
+        return reference
+
+    def _build(self, reference: str, *, dockerfile: Path, context: Path) -> None:
         self._make_base()
         self._say(f"building {reference}")
         uv_cache = Path(os.environ.get("UV_CACHE_DIR", "~/.cache/uv")).expanduser()
@@ -58,21 +68,28 @@ class Images:
             "--build-arg", f"SSL_CERT_FILE={CERTIFICATES}", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro",
             "--volume", f"{uv_cache}:/var/cache/uv", "--file", str(dockerfile), str(context),
         )  # fmt: skip
-        self._export(reference)
-        stamp.write_text(digest)
-        self.forget_old_builds()
-        return reference
+
+    @contextmanager
+    def _one_build(self) -> Iterator[None]:
+        """Instances and checkouts share storage and layout: one build at a time."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        with (self._home / "build.lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     def forget_old_builds(self) -> None:
-        """Gigabytes of layers that no image of ours has any more: in buildah's storage and in the layout."""
+        """Gigabytes of layers that no recent image of ours has any more: in buildah's storage and in the layout."""
+        index = json.loads((self._layout / "index.json").read_text())
+        kept, old = _recent(index["manifests"])
+        (self._layout / "index.json").write_text(json.dumps({**index, "manifests": kept}))
+        for reference in old:
+            self._buildah("rmi", "--force", reference, check=False)
         self._buildah("rmi", "--prune", check=False)
-        blobs = self._layout / "blobs" / "sha256"
-        manifests = [item["digest"] for item in json.loads((self._layout / "index.json").read_text())["manifests"]]
-        wanted = set(manifests)
-        for digest in manifests:
+        wanted = {item["digest"] for item in kept}
+        for digest in list(wanted):
             body = json.loads(self._blob(digest).read_text())
             wanted |= {body["config"]["digest"], *(layer["digest"] for layer in body["layers"])}
-        for path in blobs.iterdir():
+        for path in (self._layout / "blobs" / "sha256").iterdir():
             if f"sha256:{path.name}" not in wanted:
                 path.unlink()
 
@@ -117,7 +134,7 @@ class Images:
         """Imports into the node's containerd what it does not have."""
         manifest = self._manifest(reference)
         if manifest is None:
-            raise MissingPrerequisite(f"{reference} was not built here: devcluster build-image NAME DOCKERFILE CONTEXT")
+            raise MissingPrerequisite(f"{reference} was not built here, or long ago: devcluster build-image NAME DOCKERFILE CONTEXT")
         if manifest["digest"] in self._ctr("images", "ls", f"name=={reference}", node=node):
             return
         self._say(f"loading {reference} into node-{node}")
@@ -161,12 +178,7 @@ class Images:
         index = self._layout / "index.json"
         if not index.exists():
             return None
-        named = "org.opencontainers.image.ref.name"
-        found = [
-            item
-            for item in json.loads(index.read_text())["manifests"]
-            if item.get("annotations", {}).get(named) == reference
-        ]
+        found = [item for item in json.loads(index.read_text())["manifests"] if _reference(item) == reference]
         return found[-1] if found else None
 
     def pack(self, archive: Path, *, manifest: dict[str, Any], reference: str, without: set[str]) -> None:
@@ -193,6 +205,19 @@ class Images:
         socket = self._instance.directory / f"node-{node}" / "containerd.sock"
         command = [*enter(self._instance), "ctr", "--address", str(socket), "--namespace", "k8s.io", *arguments]
         return _run(command, check=check)
+
+
+def _reference(item: dict[str, Any]) -> str:
+    return str(item.get("annotations", {}).get(REFERENCE_NAME, ""))
+
+
+def _recent(manifests: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """(manifests to keep, references to forget): the newest few of each repository; a layout lists them in order of arrival."""
+    by_repository: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for item in manifests:
+        by_repository[_reference(item).rpartition(":")[0]].append(item)
+    kept = [item for items in by_repository.values() for item in items[-KEPT_BUILDS:]]
+    return kept, [_reference(item) for item in manifests if item not in kept]
 
 
 def context_hash(dockerfile: Path, *, context: Path) -> str:

@@ -3,11 +3,12 @@
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devcluster.addresses import Instance
-from devcluster.images import Images, context_hash
+from devcluster.images import KEPT_BUILDS, REFERENCE_NAME, Images, context_hash
 
 DOCKERFILE = "FROM x\nCOPY app.txt lib/\nCOPY --chown=1:1 src lib/src\n"
 
@@ -54,23 +55,40 @@ def test_only_missing_blobs_are_sent(tmp_path: Path) -> None:
     for name, text in (("m", json.dumps(manifest)), ("c", "config"), ("big", "six gigabytes"), ("thin", "code")):
         (blobs / name).write_text(text)
     archive = tmp_path / "image.tar"
-    images.pack(archive, manifest={"digest": "sha256:m"}, reference="localhost/x:dev", without={"sha256:big"})
+    images.pack(archive, manifest={"digest": "sha256:m"}, reference="localhost/x:1", without={"sha256:big"})
     with tarfile.open(archive) as tar:
         names = set(tar.getnames())
         index = json.load(tar.extractfile("index.json") or pytest.fail("no index"))
     assert names == {"oci-layout", "index.json", "blobs/sha256/m", "blobs/sha256/c", "blobs/sha256/thin"}
-    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == "localhost/x:dev"
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == "localhost/x:1"
 
 
-def test_blobs_of_old_builds_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def manifest(layout: Path, reference: str, *, layer: str) -> dict[str, Any]:
+    """One image of one layer in an OCI layout."""
+    name = reference.rpartition("/")[2].replace(":", "-")
+    blobs = layout / "blobs" / "sha256"
+    body = {"config": {"digest": f"sha256:c-{name}"}, "layers": [{"digest": f"sha256:{layer}"}]}
+    (blobs / f"m-{name}").write_text(json.dumps(body))
+    for blob in (f"c-{name}", layer):
+        (blobs / blob).write_text(blob)
+    return {"digest": f"sha256:m-{name}", "annotations": {REFERENCE_NAME: reference}}
+
+
+def test_the_newest_builds_stay_and_what_only_older_ones_had_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = Images(instance=Instance(name="t", slot=0, home=tmp_path), say=lambda _: None)
     layout = tmp_path / "images" / "oci"
-    blobs = layout / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    (layout / "index.json").write_text(json.dumps({"manifests": [{"digest": "sha256:m"}]}))
-    (blobs / "m").write_text(json.dumps({"config": {"digest": "sha256:c"}, "layers": [{"digest": "sha256:l"}]}))
-    for name in ("c", "l", "old"):
-        (blobs / name).write_text(name)
-    monkeypatch.setattr(images, "_buildah", lambda *_, **__: "")
+    (layout / "blobs" / "sha256").mkdir(parents=True)
+    builds = [manifest(layout, f"localhost/job:{i}", layer=f"code-{i}") for i in range(KEPT_BUILDS + 2)]
+    other = manifest(layout, "localhost/pause:1", layer="pause")
+    (layout / "index.json").write_text(json.dumps({"manifests": [other, *builds]}))
+    forgotten: list[str] = []
+    monkeypatch.setattr(images, "_buildah", lambda *words, **_: forgotten.append(words[-1]) or "")
     images.forget_old_builds()
-    assert sorted(path.name for path in blobs.iterdir()) == ["c", "l", "m"]
+    left = {item["annotations"][REFERENCE_NAME] for item in json.loads((layout / "index.json").read_text())["manifests"]}
+    assert left == {"localhost/pause:1", *(f"localhost/job:{i}" for i in range(2, KEPT_BUILDS + 2))}
+    assert forgotten == ["localhost/job:0", "localhost/job:1", "--prune"]
+    blobs = {path.name for path in (layout / "blobs" / "sha256").iterdir()}
+    assert "code-0" not in blobs
+    assert {"code-2", "pause", "c-pause-1", "m-job-2"} <= blobs
