@@ -134,7 +134,9 @@ class Images:
         """Imports into the node's containerd what it does not have."""
         manifest = self._manifest(reference)
         if manifest is None:
-            raise MissingPrerequisite(f"{reference} was not built here, or long ago: devcluster build-image NAME DOCKERFILE CONTEXT")
+            raise MissingPrerequisite(
+                f"{reference} was not built here, or long ago: devcluster build-image NAME DOCKERFILE CONTEXT"
+            )
         if manifest["digest"] in self._ctr("images", "ls", f"name=={reference}", node=node):
             return
         self._say(f"loading {reference} into node-{node}")

@@ -86,7 +86,9 @@ def test_the_newest_builds_stay_and_what_only_older_ones_had_goes(
     forgotten: list[str] = []
     monkeypatch.setattr(images, "_buildah", lambda *words, **_: forgotten.append(words[-1]) or "")
     images.forget_old_builds()
-    left = {item["annotations"][REFERENCE_NAME] for item in json.loads((layout / "index.json").read_text())["manifests"]}
+    left = {
+        item["annotations"][REFERENCE_NAME] for item in json.loads((layout / "index.json").read_text())["manifests"]
+    }
     assert left == {"localhost/pause:1", *(f"localhost/job:{i}" for i in range(2, KEPT_BUILDS + 2))}
     assert forgotten == ["localhost/job:0", "localhost/job:1", "--prune"]
     blobs = {path.name for path in (layout / "blobs" / "sha256").iterdir()}
