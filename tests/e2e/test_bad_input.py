@@ -2,7 +2,8 @@
 
 import json
 import struct
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from tests.e2e.conftest import Wait
 pytestmark = pytest.mark.e2e
 
 Json = dict[str, Any]
+MIB = 2**20
 
 
 @pytest.fixture
 def claim(cluster: Cluster, namespace: str, installed: None) -> Path:
     """The directory of a claim `models` with a tiny base and a tiny adapter."""
-    directory = cluster.create_claim(namespace=namespace, name="models")
+    return populate(cluster.create_claim(namespace=namespace, name="models"))
+
+
+def populate(directory: Path) -> Path:
     write_model(
         directory / "base", {"model.layers.0.self_attn.q_proj.weight": (8, 8)}, {"model_type": "llama", "vocab_size": 8}
     )
@@ -79,7 +84,7 @@ def adapter(namespace: str, *, base: str = "base", path: str = "adapters/good", 
     }
 
 
-def deployment(namespace: str, *, ref: str = "a", gpus: int = 0) -> Json:
+def deployment(namespace: str, *, ref: str = "a", gpus: int = 0, **runtime: Any) -> Json:
     resources = {"resources": {"limits": {"nvidia.com/gpu": gpus}}} if gpus else {}
     return {
         "apiVersion": "loraops.dev/v1alpha1",
@@ -87,7 +92,7 @@ def deployment(namespace: str, *, ref: str = "a", gpus: int = 0) -> Json:
         "metadata": {"name": "d", "namespace": namespace},
         "spec": {
             "adapterRef": {"name": ref},
-            "runtime": {"profile": "transformers", **resources},
+            "runtime": {"profile": "transformers", **resources, **runtime},
             "traffic": {"service": {}},
         },
     }
@@ -206,3 +211,38 @@ def test_more_gpus_than_there_are_is_told_with_numbers(
     cluster.apply(adapter(namespace), deployment(namespace, gpus=99))
     wait("loraadapter", "a", has("ValidationDisabled"), seconds=120)
     assert "99" in message(wait("loradeployment", "d", has("InsufficientGPU"), seconds=90))
+
+
+def test_an_image_that_cannot_be_pulled_is_named_and_the_rollout_given_up(
+    cluster: Cluster, namespace: str, claim: Path, wait: Wait
+) -> None:
+    cluster.apply(adapter(namespace), deployment(namespace, image="localhost/no-such-image:1"))
+    found = wait("loradeployment", "d", has("ImageNotAvailable", stalled=True), seconds=180)
+    assert "localhost/no-such-image:1" in message(found)
+    assert found["status"]["phase"] == "Aborted"
+    events = cluster.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}")
+    assert "ImageNotAvailable" in events
+
+
+def test_a_full_store_is_told_with_numbers_and_tried_again_when_there_is_room(
+    cluster: Cluster, namespace: str, wait: Wait, small_disk: Path
+) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(64 * MIB))
+    cluster.apply(adapter(namespace))
+    found = wait("loraadapter", "a", has("NoSpace", stalled=False), seconds=120)
+    assert "bytes" in message(found)
+    assert "attempt 2" in message(found)
+    assert not list((small_disk / "artifacts").glob(f"{namespace}/a/[0-9a-f]*"))
+    filler.unlink()
+    wait("loraadapter", "a", has("ValidationDisabled"), seconds=120)
+
+
+@pytest.fixture
+def small_disk(cluster: Cluster, namespace: str, installed: None) -> Iterator[Path]:
+    """The claim `models` on a volume of 96 MiB, with the tiny base and adapter."""
+    directory = cluster.storage_dir / namespace / "small"
+    directory.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={96 * MIB}", "tmpfs", str(directory)], check=True)
+    yield populate(cluster.create_claim(namespace=namespace, name="models", path=directory))
+    subprocess.run(["umount", "-l", str(directory)], check=True)

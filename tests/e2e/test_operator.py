@@ -1,0 +1,62 @@
+"""The operator as a Pod: two replicas, one leader; whoever is killed, the work goes on and nothing is done twice."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster.cluster import Cluster
+from tests.e2e.conftest import Wait, read
+from tests.e2e.test_bad_input import adapter, has, populate
+
+pytestmark = pytest.mark.e2e
+
+SYSTEM, NAME = "lora-system", "lora-operator"
+
+
+@pytest.fixture
+def claim(cluster: Cluster, namespace: str, installed: None) -> Path:
+    """The claim `models` with a tiny base and a tiny adapter."""
+    return populate(cluster.create_claim(namespace=namespace, name="models"))
+
+
+@pytest.fixture
+def two_replicas(cluster: Cluster, installed: None) -> Iterator[None]:
+    """A standby beside the leader, for one test."""
+    scale(cluster, 2)
+    yield
+    scale(cluster, 1)
+
+
+def scale(cluster: Cluster, replicas: int) -> None:
+    cluster.kubectl("scale", "deployment", NAME, "-n", SYSTEM, f"--replicas={replicas}")
+    cluster.kubectl("rollout", "status", "deployment", NAME, "-n", SYSTEM, "--timeout=120s")
+
+
+def leader(cluster: Cluster) -> str:
+    """The pod that holds the Lease."""
+    lease = read(cluster, "lease", NAME, namespace=SYSTEM)
+    assert lease is not None
+    return str(lease["spec"]["holderIdentity"])
+
+
+def test_a_standby_is_ready_and_takes_over_when_the_leader_is_killed_in_the_middle_of_a_merge(
+    cluster: Cluster, namespace: str, claim: Path, wait: Wait, two_replicas: None
+) -> None:
+    first = leader(cluster)
+    cluster.apply(adapter(namespace))
+    wait("loraadapter", "a", lambda found: bool(found.get("status", {}).get("jobs")))
+    cluster.kubectl("delete", "pod", first, "-n", SYSTEM, "--force", "--grace-period=0")
+    found = wait("loraadapter", "a", has("ValidationDisabled"), seconds=120)
+    assert found["status"]["jobs"]["merge"]["attempt"] == 1
+    assert leader(cluster) != first
+    jobs = json.loads(cluster.kubectl("get", "jobs", "-n", namespace, "-o", "json"))["items"]
+    assert len(jobs) == 1
+
+
+def test_the_probes_and_metrics_of_a_pod_answer(cluster: Cluster, installed: None) -> None:
+    pod = leader(cluster)
+    for path in ("healthz", "readyz", "metrics"):
+        answer = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/{path}")
+        assert answer.strip()
