@@ -14,7 +14,7 @@ from demo.kubectl import Kubectl
 from demo.tell import Story
 from devcluster.cluster import Cluster
 from devcluster.helm import helm_binary
-from devcluster.programs import wheel_binary
+from devcluster.programs import install_packages, wheel_binary
 
 __all__ = ["DevclusterPlace", "ExistingPlace", "Place"]
 
@@ -55,25 +55,27 @@ class DevclusterPlace:
         self.kubectl = Kubectl(binary=wheel_binary("kubectl"), kubeconfig=self._cluster.kubeconfig)
 
     def prepare(self) -> None:
-        """Cluster and base model side by side; then images, files, chart."""
+        """Cluster, base model and images side by side; then files and chart."""
         with (
-            self._story.step("A real Kubernetes on this machine, and the base model beside it"),
+            self._story.step("A real Kubernetes on this machine; base model and images beside it"),
             ThreadPoolExecutor() as pool,
         ):
-            for side in [pool.submit(self._cluster.up), pool.submit(convert_base, self.base_model)]:
+            install_packages(say=self._story.say)
+            sides = [pool.submit(self._cluster.up), pool.submit(convert_base, self.base_model)]
+            images = {part: self._build(name, dockerfile=file) for part, (name, file) in IMAGES.items()}
+            for side in sides:
                 side.result()
-        with self._story.step("Images from the Dockerfiles"):
-            images = {part: self._image(name, dockerfile=dockerfile) for part, (name, dockerfile) in IMAGES.items()}
+        with self._story.step("Images into the node"):
+            for reference in images.values():
+                self._cluster.images.load(reference, node=1)
         with self._story.step("Namespace, storage, models, operator"):
             make_namespace(self.kubectl)
             claim = self._cluster.create_claim(namespace=NAMESPACE, name="models")
             copy_into(claim, base=self.base_model)
             install_chart(helm_arguments=["--kubeconfig", str(self._cluster.kubeconfig)], images=images)
 
-    def _image(self, name: str, *, dockerfile: str) -> str:
-        reference = self._cluster.images.build(name=name, dockerfile=ROOT / dockerfile, context=ROOT)
-        self._cluster.images.load(reference, node=1)
-        return reference
+    def _build(self, name: str, *, dockerfile: str) -> str:
+        return self._cluster.images.build(name=name, dockerfile=ROOT / dockerfile, context=ROOT)
 
     def remove(self) -> None:
         """The whole cluster; caches stay."""

@@ -50,7 +50,7 @@ class Images:
     def build(self, *, name: str, dockerfile: Path, context: Path) -> str:
         """Builds `localhost/<name>:<hash of its inputs>` unless that is there; returns the reference."""
         reference = f"localhost/{name}:{context_hash(dockerfile, context=context)[:12]}"
-        with self._one_build():
+        with self._locked("build"):
             if self._manifest(reference) is None:
                 self._build(reference, dockerfile=dockerfile, context=context)
                 self._export(reference)
@@ -70,21 +70,25 @@ class Images:
         )  # fmt: skip
 
     @contextmanager
-    def _one_build(self) -> Iterator[None]:
-        """Instances and checkouts share storage and layout: one build at a time."""
+    def _locked(self, what: str) -> Iterator[None]:
+        """Instances and checkouts share storage and layout: one build at a time, one writer of the layout at a time."""
         self._home.mkdir(parents=True, exist_ok=True)
-        with (self._home / "build.lock").open("w") as held:
+        with (self._home / f"{what}.lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
 
     def forget_old_builds(self) -> None:
         """Gigabytes of layers that no recent image of ours has any more: in buildah's storage and in the layout."""
-        index = json.loads((self._layout / "index.json").read_text())
-        kept, old = _recent(index["manifests"])
-        (self._layout / "index.json").write_text(json.dumps({**index, "manifests": kept}))
+        with self._locked("layout"):
+            old = self._forget_in_layout()
         for reference in old:
             self._buildah("rmi", "--force", reference, check=False)
         self._buildah("rmi", "--prune", check=False)
+
+    def _forget_in_layout(self) -> list[str]:
+        index = json.loads((self._layout / "index.json").read_text())
+        kept, old = _recent(index["manifests"])
+        (self._layout / "index.json").write_text(json.dumps({**index, "manifests": kept}))
         wanted = {item["digest"] for item in kept}
         for digest in list(wanted):
             body = json.loads(self._blob(digest).read_text())
@@ -92,6 +96,7 @@ class Images:
         for path in (self._layout / "blobs" / "sha256").iterdir():
             if f"sha256:{path.name}" not in wanted:
                 path.unlink()
+        return old
 
     def _make_base(self) -> None:
         if self._has(BASE_IMAGE):
@@ -115,7 +120,8 @@ class Images:
     def _export(self, reference: str) -> None:
         self._say(f"exporting {reference}")
         self._layout.mkdir(parents=True, exist_ok=True)
-        self._buildah("push", "--disable-compression", reference, f"oci:{self._layout}:{reference}")
+        with self._locked("layout"):
+            self._buildah("push", "--disable-compression", reference, f"oci:{self._layout}:{reference}")
 
     def _buildah(self, *arguments: str, check: bool = True) -> str:
         storage = [

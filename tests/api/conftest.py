@@ -71,10 +71,8 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """A ready devcluster with the CRDs of this checkout; left running for the next run."""
-    cluster = Cluster()
-    cluster.up()
+def cluster(cluster: Cluster) -> Cluster:
+    """The devcluster with the CRDs of this checkout."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     cluster.kubectl(
         "wait", "--for=condition=Established", "crd/loraadapters.loraops.dev", "crd/loradeployments.loraops.dev"

@@ -1,11 +1,10 @@
-"""The real helm, and for installations the tests' devcluster with the operator's image."""
+"""The real helm."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from devcluster.cluster import Cluster
 from devcluster.helm import helm_binary
 
 ROOT = Path(__file__).parents[2]
@@ -34,19 +33,3 @@ class Helm:
 def helm() -> Helm:
     """The pinned helm, fetched once."""
     return Helm()
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """A ready devcluster; left running for the next run."""
-    cluster = Cluster()
-    cluster.up()
-    return cluster
-
-
-@pytest.fixture(scope="session")
-def operator_image(cluster: Cluster) -> str:
-    """Built from operator/Dockerfile and loaded."""
-    reference = cluster.images.build(name="lora-operator", dockerfile=ROOT / "operator" / "Dockerfile", context=ROOT)
-    cluster.images.load(reference, node=1)
-    return reference

@@ -1,10 +1,9 @@
-"""One devcluster for the whole run; a namespace of its own for each test; everything worth reading after a failure."""
+"""The chart installed once for the whole run; a namespace of its own for each test; everything worth reading after a failure."""
 
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,29 +12,8 @@ import pytest
 from demo.place import install_chart
 from devcluster.cluster import Cluster, NotReady
 
-ROOT = Path(__file__).parents[2]
 CI_FACTOR = float(os.environ.get("TEST_TIME_FACTOR", "2"))  # slow and shared machines
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """A ready devcluster; left running, because the next run is then quicker (`devcluster down` removes it)."""
-    cluster = Cluster()
-    cluster.up()
-    return cluster
-
-
-@pytest.fixture(scope="session")
-def operator_image(cluster: Cluster) -> str:
-    """Built from operator/Dockerfile and loaded."""
-    return _image(cluster, "lora-operator", "operator/Dockerfile")
-
-
-@pytest.fixture(scope="session")
-def job_image(cluster: Cluster) -> str:
-    """Built from merge_job_image/Dockerfile and loaded."""
-    return _image(cluster, "lora-job", "merge_job_image/Dockerfile")
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +21,6 @@ def installed(cluster: Cluster, operator_image: str, job_image: str) -> None:
     """The operator as a Pod under its own ServiceAccount, by the chart."""
     images = {"operator": operator_image, "job": job_image}
     install_chart(helm_arguments=["--kubeconfig", str(cluster.kubeconfig)], images=images)
-
-
-def _image(cluster: Cluster, name: str, dockerfile: str) -> str:
-    reference = cluster.images.build(name=name, dockerfile=ROOT / dockerfile, context=ROOT)
-    cluster.images.load(reference, node=1)
-    return reference
 
 
 @pytest.fixture
