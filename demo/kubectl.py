@@ -35,6 +35,10 @@ class Kubectl:
             raise KubectlFailed(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "kubectl failed")
         return done.stdout
 
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Starts kubectl and leaves it running, for `--watch`; the caller ends it."""
+        return subprocess.Popen([*self._command, *arguments], stdout=subprocess.PIPE, text=True)
+
     def apply(self, manifest: Path | dict[str, Any]) -> str:
         """Server-side apply of a file or an object."""
         if isinstance(manifest, Path):

@@ -13,6 +13,7 @@ from lora_operator.core.adapter.effective import Defaults
 from lora_operator.core.adapter.job_view import JobView, view_job
 from lora_operator.core.adapter.observed import Claim, Observed
 from lora_operator.core.build.job import JobSettings
+from lora_operator.core.build.single_node import is_single_node
 from lora_operator.core.plan import Note, Plan
 from lora_operator.kube.client import Json, Kube
 from lora_operator.reconcile.effects import FINALIZER
@@ -56,9 +57,10 @@ class AdapterReconciler:
         ours: dict[str, JobView] = {}
         for job in self._cache.children(JOB, owner_uid=adapter.uid):
             ours[job["metadata"]["name"]] = view_job(job, self._cache.children(POD, owner_uid=job["metadata"]["uid"]))
+        claims = {name: await self._claim(adapter.namespace, name) for name in sorted(_claim_names(adapter))}
         return Observed(
             adapter=adapter,
-            claims={name: await self._claim(adapter.namespace, name) for name in sorted(_claim_names(adapter))},
+            claims=claims,
             jobs=ours,
             foreign=frozenset(self._foreign(adapter)),
             running_merges=self._running_merges(adapter),
@@ -68,6 +70,9 @@ class AdapterReconciler:
                 image=self._settings.job_image,
                 pull_policy=self._settings.image_pull_policy,
                 run_as_user=self._settings.pod_security.run_as_user,
+                single_node_claims=[
+                    name for name, claim in claims.items() if claim and is_single_node(claim.access_modes)
+                ],
             ),
             max_concurrent_merges=self._settings.rtx4070.max_concurrent_merges,
             finalizer_held=FINALIZER in adapter.finalizers,

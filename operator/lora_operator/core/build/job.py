@@ -4,7 +4,7 @@ One Job per attempt, never restarted by Kubernetes: the operator decides about t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from lora_operator.api.kinds import ADAPTER, JOB
 from lora_operator.api.names import child_labels
 from lora_operator.api.source import Source
 from lora_operator.core.adapter.effective import EffectiveValidation
+from lora_operator.core.build.single_node import on_claims_node
 
 __all__ = ["JobSettings", "build_delete_job", "build_merge_job", "build_validate_job"]
 
@@ -37,11 +38,12 @@ CPU_REQUEST = "500m"
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What the installation decides about Jobs."""
+    """What the installation and the namespace's claims decide about Jobs."""
 
     image: str
     pull_policy: str
     run_as_user: int
+    single_node_claims: Collection[str] = ()  # ReadWriteOnce: the pod must run where they are attached
 
 
 def build_merge_job(adapter: Adapter, *, name: str, memory: int, settings: JobSettings) -> dict[str, Any]:
@@ -237,6 +239,7 @@ def _job(
         pod["imagePullSecrets"] = [dict(item) for item in job.image_pull_secrets]
     if adapter.service_account:
         pod["serviceAccountName"] = adapter.service_account
+    bound = {*_claims(adapter), adapter.store.claim}.intersection(settings.single_node_claims)
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,
@@ -256,7 +259,7 @@ def _job(
                     {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}},
                 ]
             },
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": on_claims_node({"metadata": {"labels": labels}, "spec": pod}, claims=bound),
         },
     }
 

@@ -16,6 +16,7 @@ from lora_operator.api.names import FIELD_MANAGER
 from lora_operator.core.build.labels import selector_of
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.profile import Profile
+from lora_operator.core.build.single_node import on_claims_node
 
 __all__ = ["Artifact", "PodSettings", "build_pod_template", "grace_seconds"]
 
@@ -56,6 +57,7 @@ class Artifact:
     digest: str
     quantization: str
     weights_bytes: int  # 0: unknown
+    single_node: bool = False  # the claim is ReadWriteOnce: every pod runs where it is attached
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def build_pod_template(
     metadata: dict[str, Any] = {"labels": labels}
     if raw.get("podAnnotations"):
         metadata["annotations"] = dict(raw["podAnnotations"])
-    return {"metadata": metadata, "spec": spec}
+    return on_claims_node({"metadata": metadata, "spec": spec}, claims=[artifact.claim] if artifact.single_node else ())
 
 
 def grace_seconds(*, drain: int, shutdown: int) -> int:

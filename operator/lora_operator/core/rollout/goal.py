@@ -14,6 +14,7 @@ from lora_operator.api.reasons import Reason
 from lora_operator.core.build.pod_template import Artifact, build_pod_template
 from lora_operator.core.build.profile import Profile
 from lora_operator.core.build.revision import Revision
+from lora_operator.core.build.single_node import is_single_node
 from lora_operator.core.rollout.adapter_view import AdapterView
 from lora_operator.core.rollout.capacity import GpuNeed, gpu_need
 from lora_operator.core.rollout.memory import MemoryPlan, plan_memory
@@ -218,6 +219,7 @@ def _build(observed: Observed, goal: Goal, *, spec: Deployment, adapter: Adapter
             digest=adapter.digest,
             quantization=adapter.quantization,
             weights_bytes=adapter.weights_bytes,
+            single_node=observed.access_modes is not None and is_single_node(observed.access_modes),
         ),
         settings=observed.settings.pods,
         max_model_len=_memory_plan(observed, spec, adapter, profile).max_model_len,
