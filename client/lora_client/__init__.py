@@ -1,0 +1,57 @@
+"""lora_client: LoRA adapters on a cluster, from Python. See docs/sdk.md.
+
+Importing it costs nothing: the Kubernetes client is loaded when a connection is made.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lora_client.client import LoRAClient
+    from lora_client.connection import Context, list_contexts
+    from lora_client.errors import (
+        ClientError,
+        Conflict,
+        Forbidden,
+        Invalid,
+        NoCluster,
+        NotFound,
+        NotInstalled,
+        Refused,
+        TimedOut,
+        Unauthorized,
+        Unavailable,
+    )
+    from lora_client.logs import LogLine, Progress
+    from lora_client.names import Verb
+    from lora_client.resource import Adapter, Condition, Deployment, Finished, Gate, Request, Revision, Version
+    from lora_client.retrying import Backoff
+    from lora_client.workflow import AdapterSource, Workflow, WorkflowRequest, WorkflowState
+
+_HOME = {
+    "client": ["LoRAClient"],
+    "connection": ["Context", "list_contexts"],
+    "errors": [
+        "ClientError", "Conflict", "Forbidden", "Invalid", "NoCluster", "NotFound", "NotInstalled", "Refused", "TimedOut", "Unauthorized",
+        "Unavailable",
+    ],
+    "logs": ["LogLine", "Progress"],
+    "names": ["Verb"],
+    "resource": ["Adapter", "Condition", "Deployment", "Finished", "Gate", "Request", "Revision", "Version"],
+    "retrying": ["Backoff"],
+    "workflow": ["AdapterSource", "Workflow", "WorkflowRequest", "WorkflowState"],
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Adapter", "AdapterSource", "Backoff", "ClientError", "Condition", "Conflict", "Context", "Deployment", "Finished", "Forbidden",
+    "Gate", "Invalid", "LoRAClient", "LogLine", "NoCluster", "NotFound", "NotInstalled", "Progress", "Refused", "Request", "Revision",
+    "TimedOut", "Unauthorized", "Unavailable", "Verb", "Version", "Workflow", "WorkflowRequest", "WorkflowState", "list_contexts",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is asked for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
