@@ -21,10 +21,15 @@ class ModelConfig:
     model_type: str
 
     @property
+    def stated_tie(self) -> bool | None:
+        """What the file says of lm_head being the input embedding; None when it says nothing."""
+        value = self.raw.get("tie_word_embeddings", self.text.get("tie_word_embeddings"))
+        return None if value is None else bool(value)
+
+    @property
     def tied(self) -> bool:
         """Whether lm_head is the input embedding. transformers' default is True where the file says nothing."""
-        value = self.raw.get("tie_word_embeddings", self.text.get("tie_word_embeddings"))
-        return True if value is None else bool(value)
+        return self.stated_tie is not False
 
 
 @dataclass(frozen=True, kw_only=True)

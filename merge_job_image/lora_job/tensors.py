@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,10 @@ class Header:
     def data_start(self) -> int:
         return len(self.raw)
 
+    @cached_property
+    def by_name(self) -> Mapping[str, Entry]:
+        return {entry.name: entry for entry in self.entries}
+
     @property
     def file_size(self) -> int:
         return len(self.raw) + (self.entries[-1].end if self.entries else 0)
@@ -92,8 +97,7 @@ class Checkpoint:
     """The parsed index, None for a single file."""
 
     def entry(self, name: str) -> Entry:
-        header = self.shards[self.file_of[name]]
-        return next(entry for entry in header.entries if entry.name == name)
+        return self.shards[self.file_of[name]].by_name[name]
 
     @property
     def entries(self) -> dict[str, Entry]:

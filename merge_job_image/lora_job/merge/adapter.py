@@ -16,6 +16,8 @@ __all__ = ["WEIGHTS", "Adapter", "Part", "read_adapter"]
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+# A saved module may have modules of its own: `mlp.modules_to_save.default.up_proj.weight`.
+_SAVED = re.compile(r"\.modules_to_save(\.default)?(?=\.)")
 
 
 class Part(StrEnum):
@@ -39,7 +41,7 @@ class Part(StrEnum):
 _PARTS: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
     (re.compile(rf"^(?P<module>.+?)\.{pattern}$"), part)
     for pattern, part in (
-        (r"original_module(\.default)?\.(weight|bias)", Part.ORIGINAL),
+        (r"original_module\..+", Part.ORIGINAL),
         (r"lora_A(\.default)?\.weight", Part.A),
         (r"lora_B(\.default)?\.weight", Part.B),
         (r"lora_B(\.default)?\.bias", Part.B_BIAS),
@@ -47,11 +49,8 @@ _PARTS: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
         (r"lora_embedding_B(\.default)?", Part.EMBEDDING_B),
         (r"lora_magnitude_vector(\.default)?(\.weight)?", Part.MAGNITUDE),
         (r"(token_adapter\.)?trainable_tokens_delta(\.default)?", Part.TOKEN_ROWS),
-        (r"token_adapter\.base_layer\.weight", Part.ORIGINAL),
-        (r"base_layer\.weight", Part.BASE_WEIGHT),
+        (r"(token_adapter\.)?base_layer\.weight", Part.BASE_WEIGHT),
         (r"base_layer\.bias", Part.BASE_BIAS),
-        (r"modules_to_save(\.default)?\.weight", Part.WEIGHT),
-        (r"modules_to_save(\.default)?\.bias", Part.BIAS),
         (r"weight", Part.WEIGHT),
         (r"bias", Part.BIAS),
     )
@@ -79,6 +78,7 @@ def _module_and_part(path: Path, key: str) -> tuple[str, Part]:
     name = key
     while name.startswith(_PREFIX):
         name = name.removeprefix(_PREFIX)
+    name = _SAVED.sub("", name)
     for pattern, part in _PARTS:
         match = pattern.match(name)
         if match:

@@ -27,7 +27,6 @@ HARMLESS = frozenset(
         "base_model_name_or_path",
         "bias",
         "corda_config",
-        "ensure_weight_tying",
         "eva_config",
         "exclude_modules",
         "fan_in_fan_out",
@@ -47,7 +46,6 @@ HARMLESS = frozenset(
         "revision",
         "runtime_config",
         "target_modules",
-        "target_parameters",
         "task_type",
         "velora_config",
     }
@@ -62,6 +60,8 @@ UNDERSTOOD = frozenset(
         "use_dora",
         "lora_bias",
         "trainable_token_indices",
+        "ensure_weight_tying",
+        "target_parameters",
     }
 )
 # With any value but an empty one these make something that W + s·B·A is not.
@@ -93,6 +93,10 @@ class AdapterConfig:
     """By module name; the key "" holds a plain list, which means the input embedding."""
     saved_modules: tuple[str, ...]
     """modules_to_save: whole modules that were trained beside the factors."""
+    target_parameters: tuple[str, ...]
+    """Ends of the names of parameters that were trained without a module of their own: stacked experts."""
+    ensures_tying: bool
+    """ensure_weight_tying: embedding and head stayed one tensor in training."""
     base_name: str
     peft_version: str
 
@@ -189,11 +193,12 @@ def _token_indices(path: Path, value: object) -> Mapping[str, tuple[int, ...]]:
     return {"": _indices(path, value)}
 
 
-def _names(path: Path, value: object) -> tuple[str, ...]:
+def _names(path: Path, raw: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    value = raw.get(field)
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise _malformed(path, f"field 'modules_to_save': expected a list of names, found {value!r}")
+        raise _malformed(path, f"field {field!r}: expected a list of names, found {value!r}")
     return tuple(value)
 
 
@@ -242,7 +247,9 @@ def read_adapter_config(root: Path) -> AdapterConfig:
         use_rslora=_flag(path, raw, "use_rslora"),
         use_dora=_flag(path, raw, "use_dora"),
         token_indices=_token_indices(path, raw.get("trainable_token_indices")),
-        saved_modules=_names(path, raw.get("modules_to_save")),
+        saved_modules=_names(path, raw, "modules_to_save"),
+        target_parameters=_names(path, raw, "target_parameters"),
+        ensures_tying=_flag(path, raw, "ensure_weight_tying"),
         base_name=str(raw.get("base_model_name_or_path") or ""),
         peft_version=str(raw.get("peft_version") or ""),
     )

@@ -1,201 +1,189 @@
 """Base and adapters to a plan. Every adapter tensor is used exactly once, every base tensor comes out exactly once; the rest is refused.
 
-adapter tensors ─► changes by base tensor (terms, replacement, rows, magnitude) ─► one step per tensor, in the base's order
+adapter tensors ─► changes by base tensor (terms, whole tensors, rows, magnitude) ─► one step per tensor, in the base's order
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-from lora_job.merge.adapter import Adapter, Part
+from lora_job.merge.adapter import Adapter
+from lora_job.merge.adapter_changes import add_adapter
 from lora_job.merge.adapter_config import regex_time_limit
-from lora_job.merge.architecture import HEADS, embedding_on_disk, is_conv1d, tensor_on_disk
-from lora_job.merge.plan import Geometry, Operation, Plan, Ref, Rows, ShardPlan, Step, Term, Warned
+from lora_job.merge.changes import Change, Changes, WholeTensor
+from lora_job.merge.plan import Operation, Plan, ShardPlan, Step, Warned
 from lora_job.merge.recipe import OutputDtype, Recipe
+from lora_job.merge.targets import Targets
 from lora_job.model_config import ModelConfig
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
-from lora_job.tensors import FLOATS, Checkpoint, Entry
+from lora_job.tensors import FLOATS, Checkpoint
 
 __all__ = ["build_plan"]
 
 _DTYPES = {OutputDtype.BFLOAT16: "BF16", OutputDtype.FLOAT16: "F16", OutputDtype.FLOAT32: "F32"}
 
 
-@dataclass(kw_only=True)
-class _Change:
-    """What happens to one tensor, collected over all adapters."""
-
-    terms: list[Term] = field(default_factory=list)
-    magnitude: Ref | None = None
-    replacement: Ref | None = None
-    replacement_shape: tuple[int, ...] = ()
-    rows: Rows | None = None
-
-
 class _Builder:
-    """Collects changes; one instance per plan."""
+    """Turns changes into steps; one instance per plan."""
 
-    def __init__(self, *, base: Checkpoint, config: ModelConfig, recipe: Recipe) -> None:
-        self.base = base
-        self.config = config
+    def __init__(self, *, targets: Targets, changes: Changes, adapters: Sequence[Adapter], recipe: Recipe) -> None:
+        self.targets = targets
+        self.changes = changes
+        self.adapters = adapters
         self.recipe = recipe
-        self.entries = base.entries
-        self.changes: dict[str, _Change] = {}
         self.config_changes: dict[str, Any] = {}
-        self.embedding = embedding_on_disk(base)
-        self.head = next((name for module in HEADS if (name := f"{module}.weight") in self.entries), None)
         self.warnings: list[Warned] = []
+        self.untied = False
 
-    # -- names ------------------------------------------------------------------------------------------------------
+    # -- embedding and head -----------------------------------------------------------------------------------------
 
-    @property
-    def tied(self) -> bool:
-        """Whether the head is the embedding once the model is in memory."""
-        return self.embedding is not None and self.config.tied
-
-    @property
-    def new_head(self) -> str:
-        """The name a head gets that the base does not have on disk."""
-        return self.head or ("embed_out.weight" if self.config.model_type == "gpt_neox" else "lm_head.weight")
-
-    def find(self, module: str, kind: str) -> str | None:
-        """The tensor a module's part changes: on disk, or the tied head that is not on disk."""
-        name = tensor_on_disk(self.config.model_type, module, kind, known=self.entries.keys())
-        if name is None and kind == "weight" and self.tied and module in HEADS:
-            return self.new_head
-        return name
-
-    def origin(self, name: str) -> Entry:
-        """The base tensor that a tensor's values start from."""
-        if name in self.entries:
-            return self.entries[name]
-        if self.embedding is None:
-            raise AssertionError("only a tied head lacks a tensor of its own")
-        return self.entries[self.embedding]
-
-    # -- one adapter ------------------------------------------------------------------------------------------------
-
-    def add(self, adapter: Adapter, *, index: int, coefficient: float) -> None:
-        """Everything an adapter changes."""
-        seen: dict[str, str] = {}
-        missing: list[str] = []
-        for module, parts in adapter.modules.items():
-            unknown = self._add_module(adapter, module, parts, index=index, coefficient=coefficient, seen=seen)
-            missing += [unknown] if unknown else []
-        if missing:
-            every = len(missing) == len(adapter.modules)
-            raise Refused(
-                Reason.WRONG_BASE if every else Reason.UNMATCHED_KEYS,
-                f"{adapter.where}: the base has no {missing[0]}"
-                + (f" (and {len(missing) - 1} more of {len(adapter.modules)} modules)" if len(missing) > 1 else "")
-                + "; the adapter was trained on another model",
-            )
-
-    def _add_module(
-        self,
-        adapter: Adapter,
-        module: str,
-        parts: Mapping[Part, Entry],
-        *,
-        index: int,
-        coefficient: float,
-        seen: dict[str, str],
-    ) -> str | None:
-        """Adds a module's changes; the name of the missing tensor when the base has none for it."""
-        where = f"{adapter.where}: module {module}"
-        unsupported = next((part for part in parts if part not in _BUILT), None)
-        if unsupported is not None:
-            raise Refused(
-                Reason.NOT_SUPPORTED_YET,
-                f"{where}: tensors of the kind {unsupported} are not supported yet; train without them",
-            )
-        name = self.find(module, "weight")
-        if name is None:
-            return f"{module}.weight"
-        if name in seen:
-            raise Refused(Reason.DUPLICATE_TARGET, f"{where} and {seen[name]} both change {name}")
-        seen[name] = module
-        self._add_factors(adapter, module, parts, name=name, index=index, coefficient=coefficient)
-        return None
-
-    def _add_factors(
-        self, adapter: Adapter, module: str, parts: Mapping[Part, Entry], *, name: str, index: int, coefficient: float
-    ) -> None:
-        a, b = parts[Part.A], parts[Part.B]
-        where = f"{adapter.where}: module {module}"
-        geometry = (
-            Geometry.CONV1D if is_conv1d(self.config.model_type, name.removesuffix(".weight")) else Geometry.LINEAR
-        )
-        rank = _checked_rank(adapter, module, a, b)
-        target = self.origin(name)
-        _check_float_base(target, self.base)
-        wanted = (b.shape[0], a.shape[1]) if geometry is Geometry.LINEAR else (a.shape[1], b.shape[0])
-        if target.shape != wanted:
-            raise Refused(
-                Reason.SHAPE_MISMATCH,
-                f"{where}: the base's {target.name} has shape {list(target.shape)}, the adapter was made for {list(wanted)}; "
-                "it was trained on another model",
-            )
-        if coefficient != 0.0:
-            self.changes.setdefault(name, _Change()).terms.append(
-                Term(
-                    adapter=index,
-                    a=a.name,
-                    b=b.name,
-                    rank=rank,
-                    scale=adapter.config.scale_of(module, rank=rank),
-                    coefficient=coefficient,
-                    geometry=geometry,
-                )
-            )
-
-    # -- the whole --------------------------------------------------------------------------------------------------
-
-    def untie(self) -> None:
-        """The head and the embedding part ways when only one of them changes."""
-        if self.embedding is None or not self.tied:
+    def settle_head(self) -> None:
+        """Embedding and head part ways when only one of them changes, or each in its own way."""
+        embedding, head = self.targets.embedding, self.targets.new_head
+        if embedding is None or not self.targets.tied:
             return
-        changed = [name for name in (self.embedding, self.new_head) if self._changes_alone(name)]
-        if changed:
-            self.config_changes["tie_word_embeddings"] = False
+        if self._stay_tied(embedding, head):
+            self._head_follows(embedding, head)
+        elif self._has_weights_of_its_own(embedding) or self._has_weights_of_its_own(head) or self._rows_of(head):
+            self.untied = True
+            self._set_config("tie_word_embeddings", value=False)
+        else:
+            self._head_follows(embedding, head)
 
-    def _changes_alone(self, name: str) -> bool:
+    def _has_weights_of_its_own(self, name: str) -> bool:
         change = self.changes.get(name)
-        return change is not None and bool(change.terms or change.replacement)
+        return change is not None and bool(change.terms or change.whole)
 
-    def step(self, entry: Entry) -> Step:
-        """The step for a tensor of the base."""
-        return self._step(entry.name, entry)
+    def _rows_of(self, name: str) -> bool:
+        change = self.changes.get(name)
+        return change is not None and change.rows is not None
 
-    def _step(self, name: str, origin: Entry, *, unchanged: Operation = Operation.COPY) -> Step:
-        change = self.changes.get(name, _Change())
+    def _stay_tied(self, embedding: str, head: str) -> bool:
+        """Whether both were one tensor while the adapter was trained, so that what was saved of either is of both."""
+        if any(adapter.config.ensures_tying for adapter in self.adapters):
+            return True
+        first, second = (self._whole_of(name) for name in (embedding, head))
+        if first is None or first.saved or self._terms_of(embedding) or self._terms_of(head):
+            return False
+        # Saved because tokens were added: nothing was trained, both names hold the same numbers.
+        return second is None or not second.saved
+
+    def _whole_of(self, name: str) -> WholeTensor | None:
+        change = self.changes.get(name)
+        return change.whole if change is not None else None
+
+    def _terms_of(self, name: str) -> bool:
+        change = self.changes.get(name)
+        return change is not None and bool(change.terms)
+
+    def _head_follows(self, embedding: str, head: str) -> None:
+        """A head of its own on disk gets what the embedding gets; without one there is nothing to write."""
+        change = self.changes.get(embedding)
+        self.changes.drop(head)
+        if self.targets.head is not None and change is not None:
+            followed = self.changes.of(head)
+            followed.terms, followed.magnitude = list(change.terms), change.magnitude
+            followed.start, followed.replacement, followed.rows = change.start, change.replacement, change.rows
+
+    def set_vocabulary(self) -> None:
+        """The number of tokens in config.json is that of the embedding's rows."""
+        embedding = self.targets.embedding
+        whole = self._whole_of(embedding) if embedding is not None else None
+        if embedding is None or whole is None or whole.shape[0] == self.targets.origin(embedding).shape[0]:
+            return
+        head = self._head_rows(whole.shape[0])
+        if head != whole.shape[0]:
+            raise Refused(
+                Reason.VOCABULARY_MISMATCH,
+                f"{self.adapters[whole.ref.adapter].where}: {embedding} was resized to {whole.shape[0]} tokens, the head has {head}; "
+                "save both (save_embedding_layers=True)",
+            )
+        self._set_config("vocab_size", value=whole.shape[0])
+
+    def _head_rows(self, rows: int) -> int:
+        head = self.targets.new_head
+        whole = self._whole_of(head)
+        if whole is not None:
+            return whole.shape[0]
+        return self.targets.entries[head].shape[0] if head in self.targets.entries else rows
+
+    def _set_config(self, name: str, *, value: Any) -> None:
+        """In every place where config.json says it, and at its top where none does."""
+        raw = self.targets.config.raw
+        text = raw.get("text_config")
+        nested = isinstance(text, dict) and name in text
+        if nested:
+            self.config_changes[f"text_config.{name}"] = value
+        if name in raw or not nested:
+            self.config_changes[name] = value
+
+    # -- steps ------------------------------------------------------------------------------------------------------
+
+    def step(self, name: str, *, unchanged: Operation = Operation.COPY) -> Step:
+        """The step for a tensor of the base, or for a head that was tied until now."""
+        origin = self.targets.origin(name)
+        change = self.changes.get(name) or Change()
+        start = change.whole or self._shared_start(name)
         return Step(
             name=name,
-            operation=Operation.LORA if change.terms else unchanged,
-            dtype=self._dtype(origin),
-            shape=origin.shape,
-            source=origin.name,
-            source_dtype=origin.dtype,
+            operation=_operation(change, unchanged=unchanged),
+            dtype=self._dtype(origin.dtype),
+            shape=start.shape if start else origin.shape,
+            source=None if start else origin.name,
+            source_dtype=start.dtype if start else origin.dtype,
             terms=tuple(change.terms),
+            magnitude=change.magnitude,
+            replacement=start.ref if start else None,
+            rows=change.rows,
         )
 
-    def _dtype(self, entry: Entry) -> str:
-        return _DTYPES.get(self.recipe.dtype, entry.dtype) if entry.dtype in FLOATS else entry.dtype
+    def _shared_start(self, name: str) -> WholeTensor | None:
+        """A head that was tied to a resized embedding starts from that."""
+        if not self.untied or name != self.targets.new_head or self.targets.embedding is None:
+            return None
+        change = self.changes.get(self.targets.embedding)
+        return change.start if change is not None else None
+
+    def _dtype(self, stored: str) -> str:
+        return _DTYPES.get(self.recipe.dtype, stored) if stored in FLOATS else stored
 
     def added(self) -> tuple[Step, ...]:
-        """Tensors the base does not have: a head that was tied until now."""
-        if self.config_changes.get("tie_word_embeddings") is not False or self.head is not None:
-            return ()
-        return (self._step(self.new_head, self.origin(self.new_head), unchanged=Operation.UNTIE),)
+        """Tensors the base does not have on disk: a head that was tied until now, and whole modules of an adapter."""
+        head = self.targets.new_head
+        untied = (self.step(head, unchanged=Operation.UNTIE),) if self.untied and self.targets.head is None else ()
+        return (*untied, *(self._new(name) for name in self.changes.names() if self._is_new(name)))
+
+    def _is_new(self, name: str) -> bool:
+        return name not in self.targets.entries and not (self.targets.tied and name == self.targets.new_head)
+
+    def _new(self, name: str) -> Step:
+        whole = self._whole_of(name)
+        if whole is None:
+            raise AssertionError(f"{name} is new and has no values")
+        self.warnings.append(
+            Warned(
+                code="TensorAdded",
+                message=f"{name} is not in the base: it comes whole from {self.adapters[whole.ref.adapter].name}",
+            )
+        )
+        return Step(
+            name=name,
+            operation=Operation.ADD,
+            dtype=self._dtype(whole.dtype),
+            shape=whole.shape,
+            source=None,
+            source_dtype=whole.dtype,
+            replacement=whole.ref,
+        )
 
     def shards(self) -> tuple[ShardPlan, ...]:
         added = self.added()
-        files = list(self.base.shards.items())
+        files = list(self.targets.base.shards.items())
         last = files[-1][0]
         return tuple(
             ShardPlan(
-                file=name, steps=(*(self.step(entry) for entry in header.entries), *(added if name == last else ()))
+                file=name,
+                steps=(*(self.step(entry.name) for entry in header.entries), *(added if name == last else ())),
             )
             for name, header in files
         )
@@ -204,50 +192,44 @@ class _Builder:
         """config.json names the dtype in one of two fields; both spellings are in use."""
         if self.recipe.dtype is OutputDtype.AUTO:
             return
-        for prefix, part in (("", self.config.raw), ("text_config.", self.config.raw.get("text_config") or {})):
+        raw = self.targets.config.raw
+        for prefix, part in (("", raw), ("text_config.", raw.get("text_config") or {})):
             for name in ("dtype", "torch_dtype"):
                 if name in part:
                     self.config_changes[f"{prefix}{name}"] = str(self.recipe.dtype)
 
 
-_BUILT = frozenset({Part.A, Part.B})
+def _operation(change: Change, *, unchanged: Operation) -> Operation:
+    if change.terms:
+        return Operation.LORA if change.magnitude is None else Operation.DORA
+    if change.rows is not None:
+        return Operation.ROWS
+    return unchanged if change.whole is None else Operation.REPLACE
 
 
-def _checked_rank(adapter: Adapter, module: str, a: Entry, b: Entry) -> int:
-    where = f"{adapter.where}: module {module}"
-    if len(a.shape) != 2 or len(b.shape) != 2 or 0 in (*a.shape, *b.shape):
-        raise Refused(
-            Reason.UNSUPPORTED_ADAPTER,
-            f"{where}: expected two matrices, found {list(a.shape)} and {list(b.shape)}; convolutions cannot be merged",
-        )
-    if a.shape[0] != b.shape[1]:
-        raise Refused(
-            Reason.RANK_MISMATCH,
-            f"{where}: {a.name} has rank {a.shape[0]}, {b.name} has rank {b.shape[1]}; they must agree",
-        )
-    configured = adapter.config.rank_of(module)
-    if a.shape[0] != configured:
-        raise Refused(
-            Reason.RANK_MISMATCH,
-            f"{where}: its factors have rank {a.shape[0]}, {adapter.config.path.name} says {configured}",
-        )
-    return configured
-
-
-def _check_float_base(entry: Entry, base: Checkpoint) -> None:
-    if entry.dtype not in FLOATS:
-        raise Refused(
-            Reason.QUANTIZED_BASE,
-            f"{base.root}: tensor {entry.name} is {entry.dtype}; expected floats: merge into the base before quantization",
-        )
+def _check_dora(adapters: Sequence[Adapter], coefficients: Sequence[float]) -> None:
+    """m ⊙ V / ‖V‖ is no delta: it neither adds up with others nor scales."""
+    for adapter, coefficient in zip(adapters, coefficients, strict=True):
+        if adapter.config.use_dora and (len(adapters) > 1 or coefficient != 1.0):
+            raise Refused(
+                Reason.UNSUPPORTED_ADAPTER,
+                f"{adapter.where}: a DoRA adapter sets the length of every weight and can only be merged alone, with weight 1 and "
+                f"scale 1; found {len(adapters)} adapters and a factor of {coefficient:g}",
+            )
 
 
 def build_plan(*, base: Checkpoint, config: ModelConfig, adapters: Sequence[Adapter], recipe: Recipe) -> Plan:
     """The plan for a recipe whose strategy is a weighted sum of deltas."""
-    builder = _Builder(base=base, config=config, recipe=recipe)
-    for index, (adapter, coefficient) in enumerate(zip(adapters, recipe.coefficients, strict=True)):
+    targets, changes = Targets(base=base, config=config), Changes()
+    coefficients = recipe.coefficients
+    _check_dora(adapters, coefficients)
+    for index, (adapter, coefficient) in enumerate(zip(adapters, coefficients, strict=True)):
         with regex_time_limit(adapter.config.path):
-            builder.add(adapter, index=index, coefficient=coefficient)
-    builder.untie()
+            add_adapter(adapter, index=index, coefficient=coefficient, targets=targets, changes=changes)
+    changes.check(adapters)
+    builder = _Builder(targets=targets, changes=changes, adapters=adapters, recipe=recipe)
+    builder.settle_head()
+    builder.set_vocabulary()
     builder.set_dtype()
-    return Plan(shards=builder.shards(), config_changes=builder.config_changes, warnings=tuple(builder.warnings))
+    shards = builder.shards()
+    return Plan(shards=shards, config_changes=builder.config_changes, warnings=tuple(builder.warnings))

@@ -1,33 +1,33 @@
-"""Writes one shard: untouched ranges are copied by the kernel, merged tensors are streamed in chunks of rows.
+"""Writes one shard: untouched ranges are copied by the kernel, everything else is streamed in chunks of rows.
 
-    COPY ─► copy_file_range        LORA ─► 1 MiB of rows: f32(W) + left·right in one product, one rounding, pwrite
+    same bytes ─► copy_file_range        the rest ─► 1 MiB of rows, calculated, rounded once, pwrite
 
-Chunks follow from a tensor's shape alone, so the bytes do not depend on the number of workers. float32 output is calculated in
-float64. Memory is the factors of one tensor and a few chunks per worker, whatever the model's size.
+What a row's numbers are is operations' business. Memory is the factors of one tensor and a few chunks per worker, whatever the
+model's size; float32 output is calculated in float64.
 """
 
 import errno
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import torch
 
 from lora_job.merge.adapter import Adapter
-from lora_job.merge.factors import LowRank, load_low_rank, read_into
+from lora_job.merge.factors import Deltas
+from lora_job.merge.operations import Calculated, calculate, working_dtype
 from lora_job.merge.plan import ShardPlan, Step
-from lora_job.merge.rounding import TORCH
+from lora_job.merge.rounding import TORCH, round_once
+from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
 from lora_job.outcome import Infrastructure, Refused, Terminated
 from lora_job.reasons import Reason
-from lora_job.tensors import DTYPE_BYTES, Checkpoint, Entry, Header
+from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header
 
-__all__ = ["StepFigures", "Writer", "chunks", "output_header", "working_dtype"]
+__all__ = ["StepFigures", "Writer", "output_header"]
 
-CHUNK_BYTES = 2**20
 COPY_BYTES = 64 * 2**20
 Tick = Callable[[int], None]
 
@@ -47,26 +47,6 @@ class StepFigures:
     def retention(self) -> float | None:
         """Share of the delta, in norm, that survived the rounding; None when there is no delta."""
         return max(0.0, 1.0 - self.lost / self.delta) if self.delta > 0 else None
-
-
-def working_dtype(output: str) -> torch.dtype:
-    """float32 is enough for 16 bits and one rounding; 32 bits need more."""
-    return torch.float64 if output in {"F32", "F64"} else torch.float32
-
-
-def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns; a vector is a column, a scalar one element."""
-    if not shape:
-        return 1, 1
-    return (shape[0], prod(shape[1:])) if len(shape) > 1 else (shape[0], 1)
-
-
-def chunks(shape: Sequence[int], *, item: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of about 1 MiB."""
-    rows, columns = matrix_shape(shape)
-    step = max(1, CHUNK_BYTES // max(1, columns * item))
-    for start in range(0, rows, step):
-        yield start, min(rows, start + step)
 
 
 def output_header(shard: ShardPlan, base: Header) -> bytes:
@@ -97,7 +77,7 @@ class Writer:
     def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter], tick: Tick, stop: threading.Event) -> None:
         self._base = base
         self._adapters = adapters
-        self._entries = base.entries
+        self._deltas = Deltas(adapters)
         self._tick = tick
         self._stop = stop
 
@@ -106,80 +86,91 @@ class Writer:
         head = output_header(shard, self._base.shards[shard.file])
         figures: dict[str, StepFigures] = {}
         output = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        sources: dict[str, int] = {}
         try:
             os.fchmod(output, 0o644)
             _reserve(output, len(head) + shard.data_bytes, target=target)
             os.pwrite(output, head, 0)
-            for name in {self._base.file_of[step.source] for step in shard.steps if step.source}:
-                sources[name] = os.open(self._base.shards[name].path, os.O_RDONLY | os.O_CLOEXEC)
             position = len(head)
-            for step in shard.steps:
-                found = self._write_step(step, output=output, position=position, sources=sources)
-                if found is not None:
-                    figures[step.name] = found
-                position += step.size
+            with Sources(base=self._base, adapters=self._adapters) as sources:
+                for step in shard.steps:
+                    found = self._write_step(step, output=output, position=position, sources=sources)
+                    if found is not None:
+                        figures[step.name] = found
+                    position += step.size
         finally:
-            for descriptor in (output, *sources.values()):
-                os.close(descriptor)
+            os.close(output)
         return figures
 
-    def _origin(self, step: Step, sources: dict[str, int]) -> tuple[Header, Entry, int]:
-        if step.source is None:
-            raise AssertionError(f"{step.name} has no base tensor")
-        file = self._base.file_of[step.source]
-        return self._base.shards[file], self._entries[step.source], sources[file]
-
-    def _write_step(self, step: Step, *, output: int, position: int, sources: dict[str, int]) -> StepFigures | None:
-        header, entry, source = self._origin(step, sources)
-        begin = header.data_start + entry.begin
+    def _write_step(self, step: Step, *, output: int, position: int, sources: Sources) -> StepFigures | None:
         if step.is_plain_copy:
-            self._copy(source, begin, output, position, step.size)
+            self._copy(sources.origin(step), output, position, step.size)
             return None
-        rows = _Stream(step, source=source, begin=begin, output=output, position=position, where=str(header.path))
-        if not step.terms:
-            self._convert(step, rows)
-            return None
-        return self._merge(step, rows)
+        calculation = calculate(step, sources=sources, deltas=self._deltas, dtype=working_dtype(step))
+        sink = _Sink(step, output=output, position=position, delta=calculation.change_norm())
+        for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype]):
+            self._check()
+            self._tick(sink.put(start, calculation.rows(start, end)))
+        return sink.figures()
 
     def _check(self) -> None:
         if self._stop.is_set():
             raise Terminated(Reason.TERMINATED, "stopped while merging; nothing was published")
 
-    def _copy(self, source: int, begin: int, output: int, position: int, size: int) -> None:
+    def _copy(self, source: Place, output: int, position: int, size: int) -> None:
         done = 0
         while done < size:
             self._check()
-            count = _copy_range(source, begin + done, output, position + done, min(COPY_BYTES, size - done))
+            count = _copy_range(
+                source.descriptor, source.begin + done, output, position + done, min(COPY_BYTES, size - done)
+            )
             done += count
             self._tick(count)
 
-    def _convert(self, step: Step, stream: "_Stream") -> None:
-        for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype]):
-            self._check()
-            result = stream.read(start, end).to(TORCH[step.dtype])
-            if not bool(torch.isfinite(result).all()):
-                raise _not_finite(step)
-            stream.write(start, result)
-            self._tick(result.numel() * result.element_size())
 
-    def _merge(self, step: Step, stream: "_Stream") -> StepFigures:
-        dtype = working_dtype(step.dtype)
-        factors = load_low_rank(step.terms, self._adapters, dtype=dtype)
-        work = _Work(dtype)
-        moved = lost = 0.0
-        for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype]):
-            self._check()
-            result, chunk_moved, chunk_lost = work.merge(
-                stream.read(start, end), factors, start, end, TORCH[step.dtype]
-            )
-            stream.write(start, result)
-            moved += chunk_moved
-            lost += chunk_lost
-            self._tick(result.numel() * result.element_size())
-        if not (moved < float("inf") and lost < float("inf")):
-            raise _not_finite(step)
-        return StepFigures(delta=factors.norm(), moved=moved**0.5, lost=lost**0.5)
+class _Sink:
+    """Rounds rows once, writes them, and sums up what the rounding did."""
+
+    def __init__(self, step: Step, *, output: int, position: int, delta: float | None) -> None:
+        """`delta`: its norm where it is known without a dense pass, otherwise it is summed up here."""
+        self._step = step
+        self._delta = delta
+        self._dtype = TORCH[step.dtype]
+        self._row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
+        self._output, self._position = output, position
+        self._has_delta = False
+        self._changed = self._moved = self._lost = 0.0
+
+    def put(self, start: int, calculated: Calculated) -> int:
+        """Takes in rows; the bytes written."""
+        before, after = calculated.before, calculated.after
+        result = _rounded(after, self._dtype)
+        view = memoryview(result.contiguous().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+        write_at(self._output, view, offset=self._position + start * self._row)
+        if before is None:
+            if not bool(torch.isfinite(result).all()):
+                raise _not_finite(self._step)
+            return len(view)
+        self._has_delta = True
+        if self._delta is None:
+            self._changed += _square(after - before)
+        after.sub_(result)
+        before.sub_(result)
+        self._lost += _square(after)
+        self._moved += _square(before)
+        return len(view)
+
+    def figures(self) -> StepFigures | None:
+        """None for a tensor without a delta."""
+        if not self._has_delta:
+            return None
+        if not (self._moved < float("inf") and self._lost < float("inf")):
+            raise _not_finite(self._step)
+        delta = self._changed**0.5 if self._delta is None else self._delta
+        return StepFigures(delta=delta, moved=self._moved**0.5, lost=self._lost**0.5)
+
+
+def _rounded(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return round_once(values, dtype) if values.dtype is torch.float64 else values.to(dtype)
 
 
 def _not_finite(step: Step) -> Refused:
@@ -190,68 +181,9 @@ def _not_finite(step: Step) -> Refused:
     )
 
 
-class _Work:
-    """The buffers of one tensor: allocated once per shape, because fresh pages cost more than the arithmetic."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self._dtype = dtype
-        self._wide = torch.empty(0, dtype=dtype)
-        self._sum = torch.empty(0, dtype=dtype)
-
-    def merge(
-        self, stored: torch.Tensor, factors: LowRank, start: int, end: int, output: torch.dtype
-    ) -> tuple[torch.Tensor, float, float]:
-        """(W' as stored, ‖W'−W‖², ‖W'−(W+Δ)‖²) of a chunk."""
-        if self._wide.shape != stored.shape:
-            self._wide = torch.empty(stored.shape, dtype=self._dtype)
-            self._sum = torch.empty(stored.shape, dtype=self._dtype)
-        wide, total = self._wide, self._sum
-        wide.copy_(stored)
-        torch.addmm(wide, factors.left[start:end], factors.right, out=total)
-        result = total.to(output)
-        total.sub_(result)
-        wide.sub_(result)
-        return result, _square(wide), _square(total)
-
-
 def _square(values: torch.Tensor) -> float:
     flat = values.view(-1)
     return float(torch.dot(flat, flat))
-
-
-class _Stream:
-    """Rows of one tensor, from the base's file and to the output's."""
-
-    def __init__(self, step: Step, *, source: int, begin: int, output: int, position: int, where: str) -> None:
-        self._columns = matrix_shape(step.shape)[1]
-        self._source_dtype = TORCH[step.source_dtype]
-        self._source_row = self._columns * DTYPE_BYTES[step.source_dtype]
-        self._output_row = self._columns * DTYPE_BYTES[step.dtype]
-        self._source, self._begin = source, begin
-        self._output, self._position = output, position
-        self._where = where
-        self._buffer = torch.empty(0, dtype=torch.uint8)
-
-    def read(self, start: int, end: int) -> torch.Tensor:
-        """Valid until the next read."""
-        size = (end - start) * self._source_row
-        if self._buffer.numel() < size:
-            self._buffer = torch.empty(size, dtype=torch.uint8)
-        part = self._buffer[:size]
-        view = memoryview(part.numpy())  # type: ignore[arg-type]
-        read_into(self._source, view, offset=self._begin + start * self._source_row, where=self._where)
-        return part.view(self._source_dtype).view(end - start, self._columns)
-
-    def write(self, start: int, rows: torch.Tensor) -> None:
-        view = memoryview(rows.contiguous().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-        write_at(self._output, view, offset=self._position + start * self._output_row)
-
-
-def write_at(descriptor: int, view: memoryview, *, offset: int) -> None:
-    """All of `view`, however little the kernel takes at once."""
-    done = 0
-    while done < len(view):
-        done += os.pwrite(descriptor, view[done:], offset + done)
 
 
 def _copy_range(source: int, begin: int, output: int, position: int, size: int) -> int:
@@ -265,7 +197,7 @@ def _copy_range(source: int, begin: int, output: int, position: int, size: int) 
         write_at(output, memoryview(block), offset=position)
         count = len(block)
     if count == 0:
-        raise Infrastructure(Reason.SOURCE_CHANGED, "a file of the base became shorter while it was being copied")
+        raise Infrastructure(Reason.SOURCE_CHANGED, "a source file became shorter while it was being copied")
     return count
 
 

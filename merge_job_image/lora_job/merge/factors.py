@@ -1,23 +1,45 @@
-"""Factors of a delta, brought into one shape: Δ[rows] = left[rows] @ right, whatever the layer and however many adapters.
+"""Deltas of tensors: Δ by rows, whatever the layer, however many adapters and however they are combined.
 
-All terms of a tensor are concatenated along the rank, so that a merge is one product and one rounding. Coefficient and scale are
-multiplied into one side in float64 first.
+    linear, Conv1D, embedding, bias   LowRank   Δ[rows] = left[rows] @ right, all terms concatenated along the rank
+    experts stacked in one tensor     Stacked   the same for each expert
+
+so that a merge is one product and one rounding. Coefficient and scale are multiplied into one side in float64 first.
 """
 
-import os
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from lora_job.merge.adapter import Adapter
-from lora_job.merge.plan import Geometry, Ref, Term
-from lora_job.merge.rounding import TORCH
-from lora_job.outcome import Infrastructure, Refused
+from lora_job.merge.plan import Geometry, Ref, Step, Term
+from lora_job.merge.stream import read_tensor
+from lora_job.outcome import Refused
 from lora_job.reasons import Reason
-from lora_job.tensors import Entry, Header
 
-__all__ = ["LowRank", "check_factors", "load_low_rank", "load_ref", "read_into"]
+__all__ = ["Delta", "Deltas", "LowRank", "Stacked", "check_factors", "load_ref"]
+
+# B of fused experts has the expert fastest: it is turned once for all experts of a layer, not once for each.
+REMEMBERED = 4
+
+
+class Delta(Protocol):
+    """What is added to a tensor, [rows, columns], in one dtype."""
+
+    def rows(self, start: int, end: int) -> torch.Tensor:
+        """Δ of some rows."""
+
+    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
+        """weights + Δ of some rows, in `out`."""
+
+    def norm(self) -> float:
+        """‖Δ‖"""
+
+    def project(self, vector: torch.Tensor) -> torch.Tensor:
+        """Δ @ vector."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,68 +49,122 @@ class LowRank:
     left: torch.Tensor
     right: torch.Tensor
 
+    def rows(self, start: int, end: int) -> torch.Tensor:
+        return self.left[start:end] @ self.right
+
+    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(weights, self.left[start:end], self.right, out=out)
+
     def norm(self) -> float:
-        """‖left·right‖ from two r×r products: no dense pass."""
+        """From two r×r products: no dense pass."""
         left, right = self.left.double(), self.right.double()
         return float(((left.T @ left) * (right @ right.T)).sum().clamp_min(0).sqrt())
 
-    def rows(self, chosen: slice | torch.Tensor) -> torch.Tensor:
-        """Δ of some rows."""
-        return self.left[chosen] @ self.right
+    def project(self, vector: torch.Tensor) -> torch.Tensor:
+        return self.left @ (self.right @ vector)
 
 
-def read_into(descriptor: int, view: memoryview, *, offset: int, where: str) -> None:
-    """Fill `view` from a file; a file that became shorter is an error of the surroundings."""
-    done = 0
-    while done < len(view):
-        count = os.preadv(descriptor, [view[done:]], offset + done)
-        if count == 0:
-            raise Infrastructure(Reason.SOURCE_CHANGED, f"{where} became shorter while it was being read")
-        done += count
+@dataclass(frozen=True, kw_only=True)
+class Stacked:
+    """left [experts, rows, r], right [experts, r, columns]: the experts' matrices below each other."""
 
+    left: torch.Tensor
+    right: torch.Tensor
 
-def read_tensor(header: Header, entry: Entry) -> torch.Tensor:
-    """A whole (small) tensor as stored."""
-    tensor = torch.empty(entry.shape, dtype=TORCH[entry.dtype])
-    if entry.size:
-        descriptor = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            view = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-            read_into(descriptor, view, offset=header.data_start + entry.begin, where=str(header.path))
-        finally:
-            os.close(descriptor)
-    return tensor
+    def _parts(self, start: int, end: int) -> Iterator[tuple[LowRank, int, int, int]]:
+        """(expert's factors, its first and last row, where that row is in the range)."""
+        height = self.left.shape[1]
+        place = start
+        while place < end:
+            expert, first = divmod(place, height)
+            last = min(height, first + end - place)
+            yield LowRank(left=self.left[expert], right=self.right[expert]), first, last, place - start
+            place += last - first
 
+    def rows(self, start: int, end: int) -> torch.Tensor:
+        return torch.cat([part.rows(first, last) for part, first, last, _ in self._parts(start, end)])
 
-def _load(adapter: Adapter, key: str) -> torch.Tensor:
-    entry = next(entry for entry in adapter.header.entries if entry.name == key)
-    return read_tensor(adapter.header, entry)
+    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
+        for part, first, last, place in self._parts(start, end):
+            here = slice(place, place + last - first)
+            part.added_to(weights[here], first, last, out=out[here])
+        return out
+
+    def norm(self) -> float:
+        left, right = self.left.double(), self.right.double()
+        return float(((left.mT @ left) * (right @ right.mT)).sum().clamp_min(0).sqrt())
+
+    def project(self, vector: torch.Tensor) -> torch.Tensor:
+        return (self.left @ (self.right @ vector).unsqueeze(-1)).reshape(-1)
 
 
 def load_ref(ref: Ref, adapters: Sequence[Adapter]) -> torch.Tensor:
     """A tensor of an adapter as stored."""
-    return _load(adapters[ref.adapter], ref.key)
+    header = adapters[ref.adapter].header
+    return read_tensor(header, header.by_name[ref.key])
 
 
-def _sides(term: Term, adapter: Adapter) -> tuple[torch.Tensor, torch.Tensor]:
-    """(left, right) in float64 with coefficient and scale inside."""
-    factor = term.coefficient * term.scale
-    b = _load(adapter, term.b).double() * factor
-    if term.geometry is Geometry.BIAS:
-        return b.reshape(-1, 1), torch.ones(1, 1, dtype=torch.float64)
-    a = _load(adapter, term.a).double()
-    if term.geometry is Geometry.LINEAR:
-        return b, a
-    return a.T, b.T
+class Deltas:
+    """Loads deltas for one build; safe to use from several threads."""
 
+    def __init__(self, adapters: Sequence[Adapter]) -> None:
+        self._adapters = adapters
+        self._by_expert: OrderedDict[tuple[int, str], torch.Tensor] = OrderedDict()
+        self._lock = threading.Lock()
 
-def load_low_rank(terms: Sequence[Term], adapters: Sequence[Adapter], *, dtype: torch.dtype) -> LowRank:
-    """The delta of one tensor, ready to multiply."""
-    sides = [_sides(term, adapters[term.adapter]) for term in terms]
-    return LowRank(
-        left=torch.cat([left.to(dtype) for left, _ in sides], dim=1).contiguous(),
-        right=torch.cat([right.to(dtype) for _, right in sides], dim=0).contiguous(),
-    )
+    def load(self, step: Step, *, dtype: torch.dtype) -> Delta:
+        """The delta of one tensor, ready to add."""
+        sides = [self._sides(term) for term in step.terms]
+        left = torch.cat([left.to(dtype) for left, _ in sides], dim=-1).contiguous()
+        right = torch.cat([right.to(dtype) for _, right in sides], dim=-2).contiguous()
+        return Stacked(left=left, right=right) if left.dim() == 3 else LowRank(left=left, right=right)
+
+    def _sides(self, term: Term) -> tuple[torch.Tensor, torch.Tensor]:
+        """(left, right) in float64 with coefficient and scale inside."""
+        factor = term.coefficient * term.scale
+        if term.geometry in {Geometry.EXPERTS, Geometry.EXPERTS_TRANSPOSED}:
+            left, right = self._expert_sides(term)
+            return left * factor, right
+        b = self._whole(term, term.b).double() * factor
+        if term.geometry is Geometry.BIAS:
+            return b.reshape(-1, 1), torch.ones(1, 1, dtype=torch.float64)
+        a = self._whole(term, term.a).double()
+        return (b, a) if term.geometry is Geometry.LINEAR else (a.T, b.T)
+
+    def _expert_sides(self, term: Term) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of all experts, or of one and the rows of it that a tensor on disk holds."""
+        b = self._experts_first(term)
+        header = self._adapters[term.adapter].header
+        entry = header.by_name[term.a]
+        if term.part is None:
+            a = read_tensor(header, entry).double().reshape(term.experts, term.rank, -1)
+        else:
+            first = term.part.expert * term.rank
+            a = read_tensor(header, entry, start=first, end=first + term.rank).double()
+            b = b[term.part.expert]
+        left, right = (b.double(), a) if term.geometry is Geometry.EXPERTS else (a.mT, b.double().mT)
+        return (left, right) if term.part is None else (left[term.part.start : term.part.stop], right)
+
+    def _experts_first(self, term: Term) -> torch.Tensor:
+        """B [out, rank · experts] with the expert fastest, as [experts, out, rank]."""
+        key = (term.adapter, term.b)
+        with self._lock:
+            found = self._by_expert.get(key)
+            if found is None:
+                stored = self._whole(term, term.b)
+                found = stored.reshape(stored.shape[0], term.rank, term.experts).permute(2, 0, 1).contiguous()
+                self._by_expert[key] = found
+            self._by_expert.move_to_end(key)
+            while len(self._by_expert) > REMEMBERED:
+                self._by_expert.popitem(last=False)
+            return found
+
+    def _whole(self, term: Term, key: str) -> torch.Tensor:
+        return load_ref(Ref(adapter=term.adapter, key=key), self._adapters)
+
+    def load_ref(self, ref: Ref) -> torch.Tensor:
+        """A whole tensor of an adapter as stored."""
+        return load_ref(ref, self._adapters)
 
 
 def check_factors(adapter: Adapter) -> list[str]:

@@ -21,7 +21,7 @@ from lora_job.merge.base_name import check_base_name
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.engine import StepFigures, Writer
 from lora_job.merge.memory import PeakMemory
-from lora_job.merge.plan import Plan, ShardPlan, Warned
+from lora_job.merge.plan import Operation, Plan, ShardPlan, Warned
 from lora_job.merge.publish import Partial, check_separate, open_partial, write_file
 from lora_job.merge.recipe import ENGINE_VERSION, Recipe, build_hash
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
@@ -218,7 +218,7 @@ def _build(
         name: kept for file in figures.values() for name, one in file.items() if (kept := one.retention) is not None
     }
     lost = sorted(name for file in figures.values() for name, one in file.items() if one.delta > 0 and one.moved == 0)
-    if retention and len(lost) == len(retention):
+    if retention and len(lost) == len(retention) and not _counts(plan)["replaced"]:
         message = f"the output's dtype keeps nothing of the adapter in any of {len(lost)} tensors; use --dtype float32"
         raise Refused(Reason.DELTA_LOST, message)
     shares = sorted(retention.values()) or [1.0]
@@ -322,11 +322,11 @@ def _index(inspected: Inspected) -> bytes:
 
 def _dtype(plan: Plan) -> str:
     names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-    found = {step.dtype for step in plan.steps if step.terms}
+    found = {step.dtype for step in plan.steps if step.terms} or {step.dtype for step in plan.steps}
     return names.get(found.pop(), "mixed") if len(found) == 1 else "mixed"
 
 
 def _counts(plan: Plan) -> dict[str, int]:
     merged = sum(bool(step.terms) for step in plan.steps)
-    replaced = sum(step.replacement is not None or step.rows is not None for step in plan.steps)
+    replaced = sum(step.operation in {Operation.REPLACE, Operation.ROWS, Operation.ADD} for step in plan.steps)
     return {"merged": merged, "copied": len(plan.steps) - merged - replaced, "replaced": replaced}

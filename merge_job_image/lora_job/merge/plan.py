@@ -14,7 +14,7 @@ from typing import Any
 from lora_job.merge.recipe import canonical
 from lora_job.tensors import DTYPE_BYTES
 
-__all__ = ["Geometry", "Operation", "Plan", "Ref", "Rows", "ShardPlan", "Step", "Term", "Warned"]
+__all__ = ["WHOLE", "ExpertPart", "Geometry", "Operation", "Plan", "Ref", "Rows", "ShardPlan", "Step", "Term", "Warned"]
 
 
 class Operation(StrEnum):
@@ -29,6 +29,10 @@ class Operation(StrEnum):
     UNTIE = "UNTIE"
 
 
+WHOLE = frozenset({Operation.COPY, Operation.UNTIE, Operation.REPLACE, Operation.ADD})
+"""Operations whose values are those of one stored tensor."""
+
+
 class Geometry(StrEnum):
     """How A and B make a delta of the tensor's shape on disk."""
 
@@ -36,6 +40,8 @@ class Geometry(StrEnum):
     CONV1D = "conv1d"  # Δ = (B·A)ᵀ         W [in, out]
     EMBEDDING = "embedding"  # Δ = (B·A)ᵀ   W [vocabulary, width]
     BIAS = "bias"  # Δ = B.bias             b [out]
+    EXPERTS = "experts"  # Δ[e] = B[e]·A[e]                        W [experts, out, in]
+    EXPERTS_TRANSPOSED = "experts_transposed"  # Δ[e] = (B[e]·A[e])ᵀ  W [experts, in, out]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +56,23 @@ class Ref:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertPart:
+    """Rows of one expert's Δ, where one parameter in memory is a tensor for each expert (and projection) on disk."""
+
+    expert: int
+    start: int
+    stop: int
+
+    def as_json(self) -> dict[str, int]:
+        return {"expert": self.expert, "start": self.start, "stop": self.stop}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Term:
-    """coefficient · scale · (B·A), one adapter's part of a delta. For a bias `a` is "" and `b` the vector."""
+    """coefficient · scale · (B·A), one adapter's part of a delta. For a bias `a` is "" and `b` the vector.
+
+    Of several experts stored together A is [experts · rank, in], the expert outer, and B [out, rank · experts], the expert fastest.
+    """
 
     adapter: int
     a: str
@@ -60,8 +81,13 @@ class Term:
     scale: float
     coefficient: float
     geometry: Geometry
+    experts: int = 1
+    part: ExpertPart | None = None
+    """None: Δ has the whole tensor's shape."""
 
     def as_json(self) -> dict[str, Any]:
+        fused = {"experts": self.experts} if self.experts > 1 else {}
+        part = {"part": self.part.as_json()} if self.part is not None else {}
         return {
             "adapter": self.adapter,
             "a": self.a,
@@ -70,6 +96,8 @@ class Term:
             "scale": self.scale,
             "coefficient": self.coefficient,
             "geometry": str(self.geometry),
+            **fused,
+            **part,
         }
 
 
@@ -93,11 +121,13 @@ class Step:
     dtype: str
     shape: tuple[int, ...]
     source: str | None
-    """The base tensor it starts from; None for REPLACE and ADD."""
+    """The base tensor it starts from; None when it starts from an adapter's."""
     source_dtype: str = ""
+    """The dtype of what it starts from."""
     terms: tuple[Term, ...] = ()
     magnitude: Ref | None = None
     replacement: Ref | None = None
+    """The adapter's whole tensor that it starts from instead of the base's."""
     rows: Rows | None = None
 
     @property
@@ -107,8 +137,8 @@ class Step:
 
     @property
     def is_plain_copy(self) -> bool:
-        """Whether its bytes are the base's bytes."""
-        return self.operation in {Operation.COPY, Operation.UNTIE} and self.dtype == self.source_dtype
+        """Whether its bytes are those of the tensor it starts from."""
+        return self.operation in WHOLE and self.dtype == self.source_dtype
 
     def as_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {

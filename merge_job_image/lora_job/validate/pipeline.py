@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
 
 from lora_job.outcome import Refused
 from lora_job.validate import artifact, baseline, fidelity, harness, loading, logits, performance, safety_findings
@@ -120,16 +119,15 @@ def check_tensors(options: Options, compared: Compared, *, progress: Progress) -
     """Finite and faithful, tensor by tensor."""
     try:
         model = Checkpoint(options.model)
-    except (SafetensorError, OSError) as error:
+    except (Refused, OSError) as error:
         return Tensors(non_finite=[], fidelity=None, problems=[f"a safetensors file cannot be read: {error}"])
     with progress.stage("finite", total=len(model.names), unit="tensors") as tick:
         bad = fidelity.non_finite_tensors(model, tick=tick)
     if compared.base is None or not compared.adapters or compared.recipe.quantization.lower() != "none":
         return Tensors(non_finite=bad, fidelity=None, problems=[])
-    base = Checkpoint(compared.base)
-    terms = fidelity.read_deltas(compared.adapters, compared.recipe)
-    with progress.stage("fidelity", total=len(set(model.names) & set(base.names)), unit="tensors") as tick:
-        found = fidelity.check(model=model, base=base, terms=terms, tick=tick)
+    expected = fidelity.expect(compared.base, compared.adapters, compared.recipe)
+    with progress.stage("fidelity", total=len(expected.plan.steps), unit="tensors") as tick:
+        found = fidelity.check(model=model, expected=expected, tick=tick)
     return Tensors(non_finite=bad, fidelity=found, problems=[])
 
 
@@ -222,12 +220,6 @@ def _base_answers(
     return answers
 
 
-def _stored_dtype(model: Path) -> torch.dtype:
-    checkpoint = Checkpoint(model)
-    name = next((name for name in checkpoint.names if name.endswith("weight")), checkpoint.names[0])
-    return checkpoint.rows(name, 0, 1).dtype
-
-
 def measure_logits(
     options: Options,
     compared: Compared,
@@ -255,7 +247,7 @@ def measure_logits(
             merged=merged.subject,
             adapter=adapter,
             texts=texts,
-            stored=_stored_dtype(options.model),
+            stored=Checkpoint(options.model).stored_dtype(),
             tick=tick,
         )
     with progress.stage("probes", total=len(prompts), unit="prompts") as tick:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_job.merge import recipe as merge_recipe
 from lora_job.outcome import Refused
 
 MANIFEST = "merge.json"
@@ -18,12 +19,33 @@ class Recipe:
     strategy: str = "linear"
     weights: tuple[float, ...] = (1.0,)
     scale: float = 1.0
+    t: float = 0.5
+    density: float = 0.5
+    seed: int = 0
     quantization: str = "none"
 
     @property
     def has_one_live_adapter(self) -> bool:
         """Whether running the adapter live must predict the same as the merged model."""
         return self.strategy == "linear" and self.weights == (1.0,) and self.scale == 1.0
+
+    def for_planning(self) -> merge_recipe.Recipe:
+        """The same numbers for the merge engine's plan; the dtype is told by the model's own tensors."""
+        try:
+            strategy = merge_recipe.Strategy(self.strategy)
+        except ValueError:
+            raise Refused(
+                "UnsupportedRecipe",
+                f"merge.json: field 'strategy': expected one of {', '.join(merge_recipe.Strategy)}, found {self.strategy!r}",
+            ) from None
+        return merge_recipe.Recipe(
+            strategy=strategy,
+            weights=self.weights,
+            scale=self.scale,
+            t=self.t,
+            density=self.density,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +95,9 @@ def parse_manifest(raw: object, *, where: str) -> Manifest:
             strategy=str(recipe.get("strategy", "linear")),
             weights=_weights(recipe, adapters),
             scale=float(recipe.get("scale", 1.0)),
+            t=float(recipe.get("t", 0.5)),
+            density=float(recipe.get("density", 0.5)),
+            seed=int(recipe.get("seed", 0)),
             quantization=str(recipe.get("quantization", "none")),
         )
     except (TypeError, ValueError) as error:

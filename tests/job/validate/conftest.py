@@ -43,17 +43,18 @@ def merge(base: Path, adapter: Path | None, target: Path, *, scale: float = 1.0,
     """
     from safetensors.torch import load_file, save_file  # noqa: PLC0415 - as above
 
-    from lora_job.validate.fidelity import read_adapter  # noqa: PLC0415 - torch takes seconds
-
     shutil.copytree(base, target)
     if adapter is None:
         return target
-    tensors = load_file(base / "model.safetensors")
-    for name, delta in read_adapter(adapter, weight=scale).items():
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    tensors, factors = load_file(base / "model.safetensors"), load_file(adapter / "adapter_model.safetensors")
+    for key in (key for key in factors if key.endswith(".lora_B.weight")):
+        name = key.removeprefix("base_model.model.").replace(".lora_B.weight", ".weight")
         if skip and skip in name:
             continue
-        change = (delta.b.double() * delta.factor) @ delta.a.double()
-        tensors[name] = (tensors[name].double() + change).to(tensors[name].dtype)
+        change = factors[key].double() @ factors[key.replace("lora_B", "lora_A")].double()
+        exact = tensors[name].double() + scale * config["lora_alpha"] / config["r"] * change
+        tensors[name] = exact.to(tensors[name].dtype)
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     return target
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from lora_job.outcome import Refused
 from lora_job.validate import fidelity
-from lora_job.validate.fidelity import Checkpoint, Fidelity, read_deltas, scaling
+from lora_job.validate.fidelity import Checkpoint, Fidelity, expect
 from lora_job.validate.recipe import Recipe
 
 pytestmark = pytest.mark.engine
@@ -52,21 +52,27 @@ def merged_tensors(base: Tensors, adapter: Tensors, *, scale: float = ALPHA / RA
     return found
 
 
-def write(directory: Path, tensors: Tensors, **config: object) -> Path:
+def write(directory: Path, tensors: Tensors) -> Path:
     directory.mkdir()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / "model.safetensors")
-    if config:
-        settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA} | config
-        (directory / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    config = {"model_type": "llama", "tie_word_embeddings": False}
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return directory
 
 
-def check(tmp_path: Path, *, model: Tensors, base: Tensors, adapter: Tensors, recipe: Recipe | None = None) -> Fidelity:
-    folder = write(tmp_path / "adapter", adapter, use_rslora=False)
+def write_adapter(directory: Path, tensors: Tensors, **config: object) -> Path:
+    directory.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA} | config
+    (directory / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return directory
+
+
+def check(tmp_path: Path, *, model: Tensors, base: Tensors, adapter: Tensors, **config: object) -> Fidelity:
+    folder = write_adapter(tmp_path / "adapter", adapter, **config)
     return fidelity.check(
         model=Checkpoint(write(tmp_path / "model", model)),
-        base=Checkpoint(write(tmp_path / "base", base)),
-        terms=read_deltas([folder], recipe or Recipe()),
+        expected=expect(write(tmp_path / "base", base), [folder], Recipe()),
         tick=lambda _: None,
     )
 
@@ -132,7 +138,7 @@ def change_a_shape(merged: Tensors, _base: Tensors) -> Tensors:
         pytest.param(change_one_element, 1, "layers.0.self_attn.o_proj", id="one element is off"),
         pytest.param(change_an_untouched_tensor, 1, "the adapter does not touch it", id="a copied tensor was changed"),
         pytest.param(lose_a_tensor, 1, "is missing from the merged model", id="a tensor is missing"),
-        pytest.param(add_a_tensor, 1, "is not in the base", id="a tensor was added"),
+        pytest.param(add_a_tensor, 1, "is not in the base, and no adapter adds it", id="a tensor was added"),
         pytest.param(change_a_shape, 1, "has shape", id="a tensor has another shape"),
     ],
 )
@@ -155,15 +161,22 @@ def test_a_delta_below_the_rounding_step_is_lost_without_blame(tmp_path: Path) -
     assert found.retention_min < 0.5
 
 
-def test_an_adapter_for_another_model_fits_no_tensor(tmp_path: Path) -> None:
+def test_an_adapter_for_another_model_is_refused_by_name(tmp_path: Path) -> None:
     base = base_tensors()
     adapter = {
         name: torch.cat([tensor, tensor], dim=1) if "lora_A" in name else tensor
         for name, tensor in adapter_tensors().items()
     }
-    found = check(tmp_path, model=base, base=base, adapter=adapter)
-    assert len(found.mismatched) == 12
-    assert "the adapter changes (48, 64), the base has (48, 32)" in found.problems[0]
+    with pytest.raises(Refused, match=r"q_proj.weight has shape \[48, 32\], the adapter was made for \[48, 64\]"):
+        check(tmp_path, model=base, base=base, adapter=adapter)
+
+
+def factors_of(tmp_path: Path, recipe: Recipe, *, adapters: int = 1) -> list[float]:
+    """coefficient · scale of each term of the first tensor."""
+    base = write(tmp_path / "base", base_tensors())
+    folders = [write_adapter(tmp_path / f"adapter-{number}", adapter_tensors()) for number in range(adapters)]
+    step = next(step for step in expect(base, folders, recipe).plan.steps if step.name == f"{MODULES[0]}.weight")
+    return [term.coefficient * term.scale for term in step.terms]
 
 
 @pytest.mark.parametrize(
@@ -177,59 +190,40 @@ def test_an_adapter_for_another_model_fits_no_tensor(tmp_path: Path) -> None:
     ],
 )
 def test_the_recipe_decides_the_factor(tmp_path: Path, recipe: Recipe, factor: float) -> None:
-    folder = write(tmp_path / "adapter", adapter_tensors(), use_rslora=False)
-    terms = read_deltas([folder], recipe)
-    assert terms[f"{MODULES[0]}.weight"][0].factor == pytest.approx(factor * ALPHA / RANK)
+    assert factors_of(tmp_path, recipe) == pytest.approx([factor * ALPHA / RANK])
 
 
 def test_linear_normalises_the_weights_of_several_adapters(tmp_path: Path) -> None:
-    folders = [write(tmp_path / name, adapter_tensors(), use_rslora=False) for name in "ab"]
-    terms = read_deltas(folders, Recipe(weights=(3.0, 1.0)))
-    assert [term.factor for term in terms[f"{MODULES[0]}.weight"]] == pytest.approx([0.75 * 2, 0.25 * 2])
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({"lora_alpha": 8}, 2.0),
-        ({"lora_alpha": 8, "use_rslora": True}, 8 / math.sqrt(4)),
-        ({"lora_alpha": 8, "alpha_pattern": {"q_proj": 16}}, 4.0),
-        ({"lora_alpha": 8, "alpha_pattern": {"v_proj": 16}}, 2.0),
-        ({"lora_alpha": 8, "alpha_pattern": {"q_proj": 16, ".*": 99}}, 4.0),
-    ],
-    ids=["plain", "rank-stabilised", "its own alpha", "another module's alpha", "the first pattern wins"],
-)
-def test_scaling(config: dict[str, object], expected: float) -> None:
-    assert scaling(config, "model.layers.0.self_attn.q_proj", rank=4) == pytest.approx(expected)
+    assert factors_of(tmp_path, Recipe(weights=(3.0, 1.0)), adapters=2) == pytest.approx([0.75 * 2, 0.25 * 2])
 
 
 @pytest.mark.parametrize(
     ("tensors", "config", "message"),
     [
-        pytest.param({"x.lora_A.weight": torch.ones(1, 1)}, {}, "is not a LoRA factor", id="a key of another kind"),
+        pytest.param({"x.lora_C.weight": torch.ones(1, 1)}, {}, "the base has no x.lora_C", id="a key of another kind"),
         pytest.param(
-            {"base_model.model.m.lora_A.weight": torch.ones(1, 1)}, {}, "module m has lora_A alone", id="A without B"
+            {"base_model.model.m.lora_A.weight": torch.ones(1, 1)}, {}, "m has lora_A but not lora_B", id="A without B"
         ),
-        pytest.param(adapter_tensors(), {"use_dora": True}, "use_dora", id="DoRA"),
+        pytest.param(adapter_tensors(), {"use_dora": True}, "use_dora", id="DoRA without magnitudes"),
         pytest.param(adapter_tensors(), {"lora_alpha": None}, "lora_alpha", id="no alpha"),
     ],
 )
 def test_what_cannot_be_recomputed_is_refused(
     tmp_path: Path, tensors: Tensors, config: dict[str, object], message: str
 ) -> None:
-    folder = write(tmp_path / "adapter", tensors, **({"use_rslora": False} | config))
     with pytest.raises(Refused, match=message):
-        read_deltas([folder], Recipe())
+        check(tmp_path, model=base_tensors(), base=base_tensors(), adapter=tensors, **config)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "message"),
-    [(Recipe(strategy="ties"), "ties cannot be recomputed"), (Recipe(weights=(1.0, 1.0)), "expected 2 adapters")],
-)
-def test_a_recipe_that_does_not_fit_is_refused(tmp_path: Path, recipe: Recipe, message: str) -> None:
-    folder = write(tmp_path / "adapter", adapter_tensors(), use_rslora=False)
-    with pytest.raises(Refused, match=message):
-        read_deltas([folder], recipe)
+def test_a_recipe_for_another_number_of_adapters_is_refused(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "adapter", adapter_tensors())
+    with pytest.raises(Refused, match="expected 2 adapters"):
+        expect(write(tmp_path / "base", base_tensors()), [folder], Recipe(weights=(1.0, 1.0)))
+
+
+def test_a_strategy_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="field 'strategy'"):
+        Recipe(strategy="average").for_planning()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -248,10 +242,10 @@ def test_several_shards_are_one_checkpoint(tmp_path: Path) -> None:
     names = sorted(model)
     for shard, part in enumerate((names[:5], names[5:])):
         save_file({name: model[name].contiguous() for name in part}, folder / f"model-{shard}.safetensors")
+    adapters = [write_adapter(tmp_path / "adapter", adapter)]
     found = fidelity.check(
         model=Checkpoint(folder),
-        base=Checkpoint(write(tmp_path / "base", base)),
-        terms=read_deltas([write(tmp_path / "adapter", adapter, use_rslora=False)], Recipe()),
+        expected=expect(write(tmp_path / "base", base), adapters, Recipe()),
         tick=lambda _: None,
     )
     assert found.problems == []

@@ -1,0 +1,149 @@
+"""Does a written tensor hold what its step says? One check per kind of operation, fed with rows of the file that was written.
+
+whole tensors, rows    the very bytes: nothing is calculated, so nothing may differ
+W + Δ                  finite; ‖W'−W‖ fits ‖Δ‖; a random projection (W'−W)x agrees with Δx, without a dense Δ
+other calculations     ‖W' − float64‖ over the whole tensor is what the rounding lost, no more
+"""
+
+from typing import Protocol
+
+import torch
+
+from lora_job.merge.engine import StepFigures
+from lora_job.merge.factors import Deltas
+from lora_job.merge.operations import Calculation, calculate
+from lora_job.merge.plan import Operation, Step
+from lora_job.merge.rounding import TORCH, round_once
+from lora_job.merge.stream import Reader, Sources, matrix_shape
+from lora_job.outcome import Infrastructure
+from lora_job.reasons import Reason
+
+__all__ = ["Check", "check_of", "wrong"]
+
+# A projection on ±1 has the rounding errors' norm in expectation; five times that is no accident.
+PROJECTION_SLACK = 5.0
+# float32 sums of a check itself are good to about 1e-6 of what is summed.
+SUM_NOISE = 2e-6
+
+
+def wrong(step: Step, what: str) -> Infrastructure:
+    """The error of a tensor that is not what it should be."""
+    return Infrastructure(
+        Reason.VERIFICATION_FAILED,
+        f"tensor {step.name}: {what}; nothing was published. Run again; if it stays so, test this machine's memory and disk",
+    )
+
+
+class Check(Protocol):
+    """Looks at all rows of one tensor, in order."""
+
+    def look(self, new: torch.Tensor, start: int, end: int) -> None:
+        """Takes in the bytes of some rows as they were written."""
+
+    def judge(self, figures: StepFigures | None) -> None:
+        """Raises when the sums over all rows do not fit."""
+
+
+def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Check:
+    """The check that fits a step."""
+    if step.is_plain_copy:
+        return _SameBytes(step, sources.origin_rows(step))
+    if step.operation is Operation.LORA:
+        return _Projected(step, sources.origin_rows(step), deltas=deltas, seed=seed)
+    exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64)
+    return _Recalculated(step, exact) if step.operation is Operation.DORA else _SameNumbers(step, exact)
+
+
+class _SameBytes:
+    """The origin's bytes."""
+
+    def __init__(self, step: Step, reader: Reader) -> None:
+        self._step, self._reader = step, reader
+
+    def look(self, new: torch.Tensor, start: int, end: int) -> None:
+        if not torch.equal(self._reader.data(start, end), new):
+            raise wrong(self._step, f"rows {start} to {end} are not those of the tensor it was copied from")
+
+    def judge(self, figures: StepFigures | None) -> None:
+        pass
+
+
+class _SameNumbers:
+    """The origin's numbers, or an adapter's, rounded once: nothing was calculated."""
+
+    def __init__(self, step: Step, exact: Calculation) -> None:
+        self._step, self._exact = step, exact
+
+    def look(self, new: torch.Tensor, start: int, end: int) -> None:
+        dtype = TORCH[self._step.dtype]
+        expected = round_once(self._exact.rows(start, end).after.double(), dtype)
+        if not torch.equal(expected.view(-1), new.view(dtype)):
+            raise wrong(self._step, f"rows {start} to {end} are not the source's in {self._step.dtype}")
+
+    def judge(self, figures: StepFigures | None) -> None:
+        pass
+
+
+class _Recalculated:
+    """All of it in float64 once more."""
+
+    def __init__(self, step: Step, exact: Calculation) -> None:
+        self._step, self._exact = step, exact
+        self._columns = matrix_shape(step.shape)[1]
+        self._residual = 0.0
+
+    def look(self, new: torch.Tensor, start: int, end: int) -> None:
+        found = new.view(TORCH[self._step.dtype]).view(end - start, self._columns).double()
+        self._residual += float((found - self._exact.rows(start, end).after).square().sum())
+
+    def judge(self, figures: StepFigures | None) -> None:
+        if figures is None:
+            raise wrong(self._step, "it was not recorded as merged")
+        allowed = figures.lost * (1 + SUM_NOISE) + SUM_NOISE * figures.delta
+        # NaN compares false with everything, so the question is whether it fits, not whether it does not.
+        if not self._residual**0.5 <= allowed:
+            raise wrong(
+                self._step, f"it is {self._residual**0.5:.6g} away from float64, expected at most {allowed:.6g}"
+            )
+
+
+class _Projected:
+    """Sums that a wrong delta cannot satisfy, at the cost of one vector."""
+
+    def __init__(self, step: Step, reader: Reader, *, deltas: Deltas, seed: int) -> None:
+        self._step, self._reader = step, reader
+        self._columns = matrix_shape(step.shape)[1]
+        # Another seed for each tensor would need a digest of its name; one vector per width is as good.
+        generator = torch.Generator().manual_seed(seed + self._columns)
+        self._signs = torch.randint(0, 2, (self._columns,), generator=generator).float().mul_(2).sub_(1)
+        self._expected = deltas.load(step, dtype=torch.float64).project(self._signs.double())
+        self._residual = 0.0
+        self._magnitude = 0.0
+        self._moved = 0.0
+
+    def look(self, new: torch.Tensor, start: int, end: int) -> None:
+        before = self._reader.read(start, end).float()
+        after = new.view(TORCH[self._step.dtype]).view(end - start, self._columns).float()
+        change = after - before
+        flat = change.view(-1)
+        self._moved += float(torch.dot(flat, flat))
+        difference = (change @ self._signs).double() - self._expected[start:end]
+        self._residual += float(torch.dot(difference, difference))
+        self._magnitude += float(torch.dot(after.view(-1), after.view(-1)))
+
+    def judge(self, figures: StepFigures | None) -> None:
+        if figures is None:
+            raise wrong(self._step, "it was not recorded as merged")
+        if not self._moved < float("inf"):
+            raise wrong(self._step, "it holds NaN or Inf")
+        noise = SUM_NOISE * (self._magnitude**0.5 + figures.delta)
+        moved = self._moved**0.5
+        if abs(moved - figures.delta) > figures.lost * 1.01 + noise:
+            raise wrong(
+                self._step, f"it changed by {moved:.6g}, expected {figures.delta:.6g} within {figures.lost:.3g}"
+            )
+        allowed = PROJECTION_SLACK * figures.lost + noise * self._columns**0.5
+        if self._residual**0.5 > allowed:
+            raise wrong(
+                self._step, f"(W'−W)x is {self._residual**0.5:.6g} away from Δx, expected at most {allowed:.3g}"
+            )

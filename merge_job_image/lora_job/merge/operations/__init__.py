@@ -1,0 +1,42 @@
+"""What a step's result is, before it is rounded: one file per kind of operation, one way to ask for rows.
+
+    COPY UNTIE REPLACE ADD   whole.py   the origin's own numbers
+    ROWS                     rows.py    the origin with some rows replaced
+    LORA                     lora.py    W + Δ
+    DORA                     dora.py    m ⊙ (W + Δ) / ‖W + Δ‖
+
+The engine asks in its working dtype and rounds; verification and validation ask in float64 and compare.
+"""
+
+import torch
+
+from lora_job.merge.factors import Deltas
+from lora_job.merge.operations.calculation import Calculated, Calculation
+from lora_job.merge.operations.dora import Dora
+from lora_job.merge.operations.lora import Lora
+from lora_job.merge.operations.rows import ReplacedRows
+from lora_job.merge.operations.whole import Whole
+from lora_job.merge.plan import Operation, Step
+from lora_job.merge.stream import Sources
+
+__all__ = ["Calculated", "Calculation", "calculate", "working_dtype"]
+
+
+def working_dtype(step: Step) -> torch.dtype:
+    """float32 is enough for W + Δ in 16 bits and one rounding; 32 bits, and a quotient of norms, need more."""
+    wide = step.dtype in {"F32", "F64"} or step.operation is Operation.DORA
+    return torch.float64 if wide else torch.float32
+
+
+def calculate(step: Step, *, sources: Sources, deltas: Deltas, dtype: torch.dtype) -> Calculation:
+    """The result of a step by rows; factors are loaded now, weights when rows are asked for."""
+    reader = sources.origin_rows(step)
+    match step.operation:
+        case Operation.LORA:
+            return Lora(reader, delta=deltas.load(step, dtype=dtype), dtype=dtype)
+        case Operation.DORA:
+            return Dora(step, reader, deltas=deltas, dtype=dtype)
+        case Operation.ROWS:
+            return ReplacedRows(step, reader, deltas=deltas)
+        case Operation.COPY | Operation.UNTIE | Operation.REPLACE | Operation.ADD:
+            return Whole(reader)

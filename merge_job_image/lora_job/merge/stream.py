@@ -1,0 +1,178 @@
+"""Rows of tensors from files and to files: what every operation reads through and every result leaves through.
+
+A tensor is a matrix here: rows are all its dimensions but the last. Chunks follow from a tensor's shape alone, so the bytes do not
+depend on the number of workers.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from lora_job.merge.adapter import Adapter
+from lora_job.merge.plan import Step
+from lora_job.merge.rounding import TORCH
+from lora_job.outcome import Infrastructure
+from lora_job.reasons import Reason
+from lora_job.tensors import DTYPE_BYTES, Checkpoint, Entry, Header
+
+__all__ = [
+    "CHUNK_BYTES",
+    "OpenFiles",
+    "Place",
+    "Reader",
+    "Sources",
+    "chunks",
+    "matrix_shape",
+    "read_into",
+    "read_tensor",
+    "write_at",
+]
+
+CHUNK_BYTES = 2**20
+
+
+def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns; a vector is a column, a scalar one element."""
+    if not shape:
+        return 1, 1
+    return (prod(shape[:-1]), shape[-1]) if len(shape) > 1 else (shape[0], 1)
+
+
+def chunks(shape: Sequence[int], *, item: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of about 1 MiB."""
+    rows, columns = matrix_shape(shape)
+    step = max(1, CHUNK_BYTES // max(1, columns * item))
+    for start in range(0, rows, step):
+        yield start, min(rows, start + step)
+
+
+def read_into(descriptor: int, view: memoryview, *, offset: int, where: str) -> None:
+    """Fill `view` from a file; a file that became shorter is an error of the surroundings."""
+    done = 0
+    while done < len(view):
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if count == 0:
+            raise Infrastructure(Reason.SOURCE_CHANGED, f"{where} became shorter while it was being read")
+        done += count
+
+
+def write_at(descriptor: int, view: memoryview, *, offset: int) -> None:
+    """All of `view`, however little the kernel takes at once."""
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def read_tensor(header: Header, entry: Entry, *, start: int = 0, end: int | None = None) -> torch.Tensor:
+    """A (small) tensor as stored; with `start` and `end` only these of its first dimension."""
+    if end is None:
+        shape, begin = entry.shape, entry.begin
+    else:
+        shape = (end - start, *entry.shape[1:])
+        begin = entry.begin + start * prod(entry.shape[1:]) * DTYPE_BYTES[entry.dtype]
+    tensor = torch.empty(shape, dtype=TORCH[entry.dtype])
+    if tensor.numel():
+        descriptor = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            view = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+            read_into(descriptor, view, offset=header.data_start + begin, where=str(header.path))
+        finally:
+            os.close(descriptor)
+    return tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a tensor's bytes begin in an open file."""
+
+    descriptor: int
+    begin: int
+    where: str
+
+
+class OpenFiles:
+    """Files by path, each opened once for reading; one instance per thread."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def place(self, header: Header, entry: Entry) -> "Place":
+        """Where a tensor is."""
+        if header.path not in self._open:
+            self._open[header.path] = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
+        begin = header.data_start + entry.begin
+        return Place(descriptor=self._open[header.path], begin=begin, where=str(header.path))
+
+    def reader(self, header: Header, entry: Entry) -> "Reader":
+        """Rows of a tensor."""
+        return Reader(self.place(header, entry), columns=matrix_shape(entry.shape)[1], dtype=entry.dtype)
+
+
+class Sources(OpenFiles):
+    """Base and adapters; one instance per thread."""
+
+    def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter]) -> None:
+        super().__init__()
+        self._base = base
+        self._adapters = adapters
+
+    def _found(self, step: Step) -> tuple[Header, Entry]:
+        """What a step's values start from: an adapter's whole tensor where it has one, otherwise the base's."""
+        if step.replacement is not None:
+            header = self._adapters[step.replacement.adapter].header
+            return header, header.by_name[step.replacement.key]
+        if step.source is None:
+            raise AssertionError(f"{step.name} starts from nothing")
+        header = self._base.shards[self._base.file_of[step.source]]
+        return header, header.by_name[step.source]
+
+    def origin(self, step: Step) -> Place:
+        """Where the tensor is that a step starts from."""
+        return self.place(*self._found(step))
+
+    def origin_rows(self, step: Step) -> "Reader":
+        """Its rows."""
+        return self.reader(*self._found(step))
+
+
+class Reader:
+    """Rows of one tensor of a file."""
+
+    def __init__(self, place: Place, *, columns: int, dtype: str) -> None:
+        self._place = place
+        self._columns = columns
+        self._dtype = TORCH.get(dtype)
+        self._row = columns * DTYPE_BYTES[dtype]
+        self._buffer = torch.empty(0, dtype=torch.uint8)
+
+    def data(self, start: int, end: int) -> torch.Tensor:
+        """Bytes of some rows; valid until the next read."""
+        size = (end - start) * self._row
+        if self._buffer.numel() < size:
+            self._buffer = torch.empty(size, dtype=torch.uint8)
+        part = self._buffer[:size]
+        view = memoryview(part.numpy())  # type: ignore[arg-type]
+        read_into(self._place.descriptor, view, offset=self._place.begin + start * self._row, where=self._place.where)
+        return part
+
+    def read(self, start: int, end: int) -> torch.Tensor:
+        """Numbers of some rows, [rows, columns]; valid until the next read."""
+        if self._dtype is None:
+            raise AssertionError("only floats are calculated with")
+        return self.data(start, end).view(self._dtype).view(end - start, self._columns)
