@@ -100,12 +100,12 @@ def _parts(
     sources: Sequence[tuple[str, str | None]], *, by_pattern: Mapping[str, Any], base: Checkpoint
 ) -> tuple[DiskPart, ...]:
     """Where the tensors of one parameter go; empty when it is not known."""
-    patterns = {pattern for _, pattern in sources}
-    if patterns == {None}:
+    converted = [pattern for _, pattern in sources if pattern is not None]
+    if not converted:
         return (DiskPart(name=sources[0][0]),) if len(sources) == 1 else ()
-    if None in patterns:
+    if len(converted) != len(sources):
         return ()
-    converter = by_pattern[sources[0][1]]
+    converter = by_pattern[converted[0]]
     operations = [(type(entry).__name__, getattr(entry, "dim", None)) for entry in converter.operations]
     if operations not in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]):
         return ()

@@ -22,12 +22,25 @@ from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks
 from lora_job.merge.verify import ALLOWED_SHARE, MAX_ULP, NEAR_ZERO
 from lora_job.model_config import read_config
 from lora_job.outcome import Refused
+from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, FLOATS, Entry, Header, read_checkpoint, read_header
 from lora_job.tensors import Checkpoint as BaseCheckpoint
 from lora_job.validate.recipe import Recipe
 
-__all__ = ["Checkpoint", "Expected", "Fidelity", "Finding", "check", "expect", "non_finite_tensors"]
+__all__ = [
+    "MISFITS",
+    "Checkpoint",
+    "Expected",
+    "Fidelity",
+    "Finding",
+    "check",
+    "expect",
+    "impossible",
+    "non_finite_tensors",
+]
 
+MISFITS = frozenset({Reason.WRONG_BASE, Reason.UNMATCHED_KEYS, Reason.SHAPE_MISMATCH, Reason.MISSING_BIAS})
+"""Refusals of a plan that mean: these adapters were not trained on this base."""
 Tick = Callable[[int], None]
 
 
@@ -120,6 +133,12 @@ def expect(base: Path, adapters: Sequence[Path], recipe: Recipe) -> Expected:
     parsed = tuple(read_adapter(path) for path in adapters)
     plan = build_plan(base=checkpoint, config=read_config(base), adapters=parsed, recipe=recipe.for_planning())
     return Expected(base=checkpoint, adapters=parsed, plan=plan)
+
+
+def impossible(why: str) -> Fidelity:
+    """The result where base and adapters do not even fit each other, so that no model can be faithful to them."""
+    finding = Finding(tensor="every tensor", problem=why, share=1.0, max_ulp=math.inf)
+    return Fidelity(checked=0, merged=0, mismatched=(finding,), retention_min=None, retention_median=None)
 
 
 @dataclass(kw_only=True)

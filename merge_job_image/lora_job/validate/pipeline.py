@@ -125,7 +125,12 @@ def check_tensors(options: Options, compared: Compared, *, progress: Progress) -
         bad = fidelity.non_finite_tensors(model, tick=tick)
     if compared.base is None or not compared.adapters or compared.recipe.quantization.lower() != "none":
         return Tensors(non_finite=bad, fidelity=None, problems=[])
-    expected = fidelity.expect(compared.base, compared.adapters, compared.recipe)
+    try:
+        expected = fidelity.expect(compared.base, compared.adapters, compared.recipe)
+    except Refused as refused:
+        if refused.reason not in fidelity.MISFITS:
+            raise
+        return Tensors(non_finite=bad, fidelity=fidelity.impossible(str(refused)), problems=[])
     with progress.stage("fidelity", total=len(expected.plan.steps), unit="tensors") as tick:
         found = fidelity.check(model=model, expected=expected, tick=tick)
     return Tensors(non_finite=bad, fidelity=found, problems=[])

@@ -167,8 +167,14 @@ def test_an_adapter_for_another_model_is_refused_by_name(tmp_path: Path) -> None
         name: torch.cat([tensor, tensor], dim=1) if "lora_A" in name else tensor
         for name, tensor in adapter_tensors().items()
     }
-    with pytest.raises(Refused, match=r"q_proj.weight has shape \[48, 32\], the adapter was made for \[48, 64\]"):
+    with pytest.raises(Refused, match=r"k_proj.weight has shape \[48, 32\], the adapter was made for \[48, 64\]"):
         check(tmp_path, model=base, base=base, adapter=adapter)
+
+
+def test_what_cannot_be_planned_is_no_faithful_model() -> None:
+    found = fidelity.impossible("the adapter was trained on another model")
+    assert found.problems == ["every tensor: the adapter was trained on another model"]
+    assert found.checked == 0
 
 
 def factors_of(tmp_path: Path, recipe: Recipe, *, adapters: int = 1) -> list[float]:
