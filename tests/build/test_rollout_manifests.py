@@ -15,7 +15,7 @@ from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.pod_template import Artifact, PodSettings, build_pod_template
 from lora_operator.core.build.profile import parse_profiles
 from lora_operator.core.build.revision import Revision, build_controller_revision, parse_controller_revision
-from lora_operator.core.build.service import build_public_service, build_revision_service
+from lora_operator.core.build.service import build_public_service, build_revision_service, build_shared_service
 
 GOLDEN = Path(__file__).parent / "golden"
 OWNER = Owner(namespace="shop", name="fin", uid="uid-1")
@@ -87,6 +87,7 @@ CASES = {
     ),
     "service-revision": lambda: build_revision_service(OWNER, revision="0a1b2c3d"),
     "service-public": lambda: build_public_service(OWNER, revision="0a1b2c3d"),
+    "service-shared": lambda: build_shared_service(OWNER),
     "httproute": lambda: build_http_route(
         OWNER, TRAFFIC, routes=PROFILES["vllm"].routes, weights={"0a1b2c3d": 95, "ffffffff": 5}
     ),
@@ -166,8 +167,10 @@ def test_a_larger_model_gets_more_time_to_start() -> None:
 
 
 def test_user_labels_never_override_the_selector() -> None:
-    labels = template(podLabels={"loraops.dev/revision": "evil", "team": "x"})["metadata"]["labels"]
+    user = {"loraops.dev/revision": "evil", "loraops.dev/in-service": "true", "team": "x"}
+    labels = template(podLabels=user)["metadata"]["labels"]
     assert (labels["loraops.dev/revision"], labels["team"]) == ("0a1b2c3d", "x")
+    assert "loraops.dev/in-service" not in labels, "a pod joins the plain Service of a canary by the operator alone"
 
 
 def test_a_stored_revision_reads_back_as_it_was() -> None:

@@ -28,9 +28,9 @@ from lora_operator.api.kinds import (
     SERVICE,
     Kind,
 )
-from lora_operator.api.names import LABEL_REVISION
+from lora_operator.api.names import LABEL_IN_SERVICE, LABEL_REVISION
 from lora_operator.core.plan import ProbePod
-from lora_operator.kube.errors import AlreadyExists, Conflict
+from lora_operator.kube.errors import AlreadyExists, Conflict, Forbidden
 from lora_operator.reconcile.verifier import PodVerdict
 
 Json = dict[str, Any]
@@ -56,9 +56,11 @@ class Cluster:
         self.writes: list[str] = []
         self.crash_at: tuple[int, str] | None = None  # number of the write, "before" or "after"
         self.behaviour: Callable[[str], str] = lambda adapter: "good"  # by adapter name of the revision
+        self.stuck: Callable[[Json], bool] = lambda pod: False  # pods that never get ready, whatever their adapter
         self.gateway_takes = True
         self.downtime_allowed = False
         self.watch_invariants = True
+        self.forbidden: set[Kind] = set()  # kinds that the operator has no right to list
         self._uids = itertools.count(1)
         self._versions = itertools.count(1)
         self._unreferenced: dict[str, datetime] = {}
@@ -149,7 +151,7 @@ class Cluster:
                 "image": "nowhere/x:1",
                 "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
             }
-        ready = behaviour in ("good", "wrong")
+        ready = behaviour in ("good", "wrong") and not self.stuck(pod)
         status = {
             "podIP": "10.0.0." + pod["metadata"]["uid"].removeprefix("uid-"),
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
@@ -241,7 +243,11 @@ class Cluster:
         return copy.deepcopy(self.objects.get((kind, name)))
 
     async def list(self, kind: Kind, *, namespace: str | None = None, labels: str = "") -> list[Json]:
-        return copy.deepcopy(self.every(kind))
+        if kind in self.forbidden:
+            raise Forbidden(kind.plural)
+        return self.every(
+            kind
+        )  # not copied: stored objects are replaced, never changed, and nobody else may change them
 
     async def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Json:
         def act() -> Json:
@@ -316,22 +322,49 @@ class Cluster:
                 shares = found
         for service in self.every(SERVICE):
             if service["metadata"]["labels"].get("app.kubernetes.io/component") == "router":
-                shares = {service["spec"]["selector"][LABEL_REVISION]: 100}
+                shares = self._shares_of(service["spec"]["selector"])
         return shares
+
+    def _shares_of(self, selector: Mapping[str, str]) -> dict[str, int]:
+        """Every ready pod that a selector names gets the same; whole percents, the first name of a tie rounded up."""
+        if LABEL_REVISION in selector:
+            return {selector[LABEL_REVISION]: 100}
+        counts: dict[str, int] = {}
+        for pod in self.every(POD):
+            labels = pod["metadata"].get("labels", {})
+            if selector.items() <= labels.items() and _is_ready(pod):
+                counts[labels[LABEL_REVISION]] = counts.get(labels[LABEL_REVISION], 0) + 1
+        if len(counts) < 2:
+            return dict.fromkeys(counts, 100)
+        first, second = sorted(counts)
+        share = int(100 * counts[first] / (counts[first] + counts[second]) + 0.5)
+        return {first: share, second: 100 - share}
 
     def ready(self, revision: str) -> int:
         """Ready pods of a revision."""
-        count = 0
-        for pod in self.every(POD):
-            if (
-                pod["metadata"].get("labels", {}).get(LABEL_REVISION) != revision
-                or "deletionTimestamp" in pod["metadata"]
-            ):
-                continue
-            count += any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
-        return count
+        return sum(
+            pod["metadata"].get("labels", {}).get(LABEL_REVISION) == revision and _is_ready(pod)
+            for pod in self.every(POD)
+        )
+
+    def _check_in_service(self, what: str) -> None:
+        """Of the plain Service during a canary: only ready pods join (T1), and enough pods stay in it (T2)."""
+        shared = [s for s in self.every(SERVICE) if LABEL_IN_SERVICE in s["spec"].get("selector", {})]
+        if not shared or not what.startswith(("patch Pod", "apply Service")):
+            return
+        serving = [pod for pod in self.every(POD) if LABEL_IN_SERVICE in pod["metadata"].get("labels", {})]
+        patched = self.peek(POD, what.split()[2])
+        if patched in serving and patched is not None:
+            if not _is_ready(patched):
+                raise Violation(f"T1: a pod that is not ready joined by {what}")
+            return
+        need = self.objects[LORA_DEPLOYMENT, shared[0]["metadata"]["name"]]["spec"]["replicas"]
+        able = sum(_is_ready(pod) for pod in self.every(POD) if LABEL_REVISION in pod["metadata"].get("labels", {}))
+        if sum(map(_is_ready, serving)) < min(need, able):
+            raise Violation(f"T2: fewer pods in service than needed after {what}")
 
     def check(self, what: str) -> None:
+        self._check_in_service(what)
         shares = self.shares()
         if shares and sum(shares.values()) != 100:
             raise Violation(f"T20: {shares} after {what}")
@@ -382,6 +415,12 @@ class FakeVerifier:
         self._verdicts.pop(uid, None)
 
 
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
+
+
 def _gpus(pod: Mapping[str, Any]) -> int:
     return sum(
         int(c.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)) for c in pod["spec"]["containers"]
@@ -394,7 +433,8 @@ def _stamp(moment: datetime) -> str:
 
 def _merge(before: Any, wanted: Any) -> Any:
     if isinstance(before, dict) and isinstance(wanted, Mapping):
-        return {**before, **{key: _merge(before.get(key), value) for key, value in wanted.items()}}
+        atomic = {"selector": copy.deepcopy(wanted["selector"])} if "selector" in wanted else {}  # a Service's is
+        return {**before, **{key: _merge(before.get(key), value) for key, value in wanted.items()}, **atomic}
     return copy.deepcopy(wanted)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from lora_operator.api.kinds import ADAPTER, LORA_DEPLOYMENT
+from lora_operator.api.kinds import ADAPTER, CONTROLLER_REVISION, DEPLOYMENT, LORA_DEPLOYMENT
 from lora_operator.core.rollout.status import Phase
 from lora_operator.kube.errors import ApiError
 from lora_operator.reconcile.deployment import DeploymentReconciler
@@ -132,6 +132,48 @@ class Driver:
         waits = after is not None and status.get("phase") not in RESTING
         return not waits and status.get("phase") in RESTING and "previous" not in status
 
+    async def reach(self, what: Callable[[Json], bool], *, seconds: int = 4000) -> None:
+        """Until status says it, with a look each second."""
+        for _ in range(seconds):
+            if what(self.status):
+                return
+            await self.step()
+            if what(self.status):
+                return
+            self.cluster.tick()
+            self.cluster.note_traffic()
+        raise AssertionError(f"never got there: {self.status.get('phase')} {self.status.get('step')}")
+
+    def until(self, phase: str, *, sub: str | None = None, index: int | None = None) -> None:
+        """`reach` for a phase, a part of it and a step, for tests without an event loop."""
+
+        def there(status: Json) -> bool:
+            step = status.get("step", {})
+            return (
+                status.get("phase") == phase
+                and sub in (None, step.get("sub"))
+                and (index is None or step.get("index") == index)
+            )
+
+        asyncio.run(self.reach(there))
+
+    def until_serves(self, adapter: str) -> None:
+        """`reach` for the end of a rollout; the version before may still be warm."""
+        asyncio.run(
+            self.reach(lambda st: st.get("phase") == "Stable" and st.get("stable", {}).get("adapter") == adapter)
+        )
+
+    def look(self, times: int = 1) -> None:
+        """That many reconciles, a second apart."""
+        for _ in range(times):
+            asyncio.run(self.step())
+            self.cluster.tick()
+            self.cluster.note_traffic()
+
+    def edit(self, change: Callable[[Json], Any]) -> None:
+        """`kubectl edit` of the spec."""
+        self.cluster.edit(LORA_DEPLOYMENT, NAME, lambda obj: change(obj["spec"]))
+
     def run(self, work: Callable[[], Any] | None = None) -> None:
         """`settle` for tests without an event loop, after what a person does."""
         if work is not None:
@@ -211,3 +253,37 @@ def ask(driver: Driver, verb: str, value: str) -> None:
         NAME,
         lambda obj: obj["metadata"].setdefault("annotations", {}).update({f"loraops.dev/{verb}": value}),
     )
+
+
+def stable(**spec: Any) -> Driver:
+    """v1 serves."""
+    driver = started(Cluster(gpus=spec.pop("cluster_gpus", 2)), **spec)
+    driver.run()
+    assert driver.status["phase"] == "Stable"
+    return driver
+
+
+def served(driver: Driver) -> str:
+    """Adapter that serves."""
+    return str(driver.status.get("stable", {}).get("adapter", ""))
+
+
+def replicas(driver: Driver) -> dict[str, int]:
+    """Replicas by adapter of each Deployment that lives."""
+    found = {}
+    for item in driver.cluster.every(DEPLOYMENT):
+        record = driver.cluster.peek(CONTROLLER_REVISION, item["metadata"]["name"])
+        assert record is not None
+        found[record["data"]["adapter"]] = item["spec"]["replicas"]
+    return found
+
+
+def shares(driver: Driver) -> dict[str, int]:
+    """Percent of requests by adapter, as the data plane sees it."""
+    names = {r["data"]["revision"]: r["data"]["adapter"] for r in driver.cluster.every(CONTROLLER_REVISION)}
+    return {names[revision]: share for revision, share in driver.cluster.shares().items()}
+
+
+def candidate(driver: Driver) -> str:
+    """Revision on its way."""
+    return str(driver.status["candidate"]["revision"])

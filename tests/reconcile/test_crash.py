@@ -8,6 +8,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -37,7 +38,10 @@ class Scenario:
     how: str = "crash"
     downtime: bool = False
     spec: Json | None = None
-    hasty: bool = False  # the second act comes while the first is in motion
+    hasty: bool = False  # the third act comes while the second is in motion
+    halts: tuple[
+        Callable[[Json], bool] | None, ...
+    ] = ()  # by act: what status says when the next act comes; None: settled
 
 
 def _nothing(_: Driver) -> None:
@@ -59,6 +63,33 @@ def _revision(driver: Driver, adapter: str) -> str:
     return str(found[0]["data"]["revision"])
 
 
+def _ask_candidate(verb: str) -> Callable[[Driver], None]:
+    return lambda driver: ask(driver, verb, f"{driver.status['candidate']['revision']}/1")
+
+
+def _serves(adapter: str) -> Callable[[Json], bool]:
+    return lambda status: status.get("phase") == "Stable" and status["stable"]["adapter"] == adapter
+
+
+def _at(phase: str, sub: str, *, index: int | None = None) -> Callable[[Json], bool]:
+    def there(status: Json) -> bool:
+        step = status.get("step", {})
+        return (status.get("phase"), step.get("sub"), step.get("index")) == (phase, sub, index)
+
+    return there
+
+
+BLUE_GREEN: Json = {
+    "strategy": {"type": "BlueGreen", "blueGreen": {"switchDelaySeconds": 5, "keepPreviousSeconds": 70}}
+}
+APPROVED: Json = {
+    "strategy": {"type": "BlueGreen", "blueGreen": {"autoPromote": False, "keepPreviousSeconds": 0}},
+}
+STEPS = [{"setWeight": 50}, {"pause": {"seconds": 5}}, {"pause": {}}]
+CANARY: Json = {"replicas": 2, "strategy": {"type": "Canary", "canary": {"steps": STEPS}}}
+LONG_STEPS = [{"setWeight": 25}, {"pause": {"seconds": 5}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}]
+LONG_CANARY: Json = {"replicas": 4, "strategy": {"type": "Canary", "canary": {"steps": LONG_STEPS}}}
+
 SCENARIOS = {
     "the first deployment": Scenario(acts=(_nothing,)),
     "a first deployment that crashes": Scenario(acts=(_nothing,), bad="v1"),
@@ -79,7 +110,70 @@ SCENARIOS = {
     "deletion": Scenario(acts=(_nothing, _delete)),
     "plain Service": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), spec={"traffic": {"service": {}}}),
     "two replicas": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), gpus=4, spec={"replicas": 2}),
+    "blue-green": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), spec=BLUE_GREEN),
+    "blue-green after an approval": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")), spec=APPROVED
+    ),
+    "blue-green through the plain Service": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2")), spec={**BLUE_GREEN, "traffic": {"service": {}}}
+    ),
+    "blue-green aborted during the switch": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("abort")),
+        halts=(None, _at("Switching", "Shift")),
+        spec=BLUE_GREEN,
+    ),
+    "back to the warm version": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v1")),
+        halts=(None, _serves("v2")),
+        spec=BLUE_GREEN,
+    ),
+    "a third version takes the GPU of the warm one": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v3")),
+        halts=(None, _serves("v2")),
+        spec=BLUE_GREEN,
+    ),
+    "canary": Scenario(acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")), gpus=4, spec=CANARY),
+    "canary promoted at once": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote-full")),
+        halts=(None, _at("Stepping", "Bake", index=1)),
+        gpus=4,
+        spec=CANARY,
+    ),
+    "canary aborted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("abort")), gpus=4, spec=CANARY
+    ),
+    "canary paused and resumed": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("pause"), _ask_candidate("resume")),
+        halts=(None, _at("Stepping", "Bake", index=1)),
+        gpus=4,
+        spec=CANARY,
+    ),
+    "canary superseded": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), lambda d: point_to(d, "v3"), _ask_candidate("promote-full")),
+        halts=(None, _at("Stepping", "Shift", index=0)),
+        gpus=6,
+        spec=CANARY,
+    ),
+    "canary through the plain Service": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")),
+        gpus=4,
+        spec={**CANARY, "traffic": {"service": {}}},
+    ),
+    "canary through the plain Service, aborted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("abort")),
+        gpus=4,
+        spec={**CANARY, "traffic": {"service": {}}},
+    ),
+    "a long canary": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")), gpus=8, spec=LONG_CANARY
+    ),
+    "a long canary through the plain Service": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")),
+        gpus=8,
+        spec={**LONG_CANARY, "traffic": {"service": {}}},
+    ),
 }
+LONG = [name for name in SCENARIOS if "long" in name]
 
 
 async def play(scenario: Scenario, *, crash_at: tuple[int, str] | None) -> tuple[Cluster, Driver]:
@@ -89,9 +183,11 @@ async def play(scenario: Scenario, *, crash_at: tuple[int, str] | None) -> tuple
     cluster.behaviour = lambda name: scenario.how if name == scenario.bad else "good"
     cluster.crash_at = crash_at
     driver = started(cluster, **(scenario.spec or {}))
-    for number, act in enumerate(scenario.acts):
+    for number, (act, halt) in enumerate(zip_longest(scenario.acts, scenario.halts)):
         act(driver)
-        if scenario.hasty and number == 1:
+        if halt is not None:
+            await driver.reach(halt)
+        elif scenario.hasty and number == 1:
             for _ in range(4):
                 await driver.step()
                 cluster.tick()
@@ -120,7 +216,8 @@ def final_state(cluster: Cluster) -> Json:
             entry.pop(moving)
     for request in status.get("lastRequests", {}).values():
         request.pop("time")
-    status.get("downtime", {}).pop("seconds", None)
+    for part, moving in (("step", "startedAt"), ("pause", "since"), ("downtime", "seconds")):
+        status.get(part, {}).pop(moving, None)
     status.get("abort", {}).pop("evidence", None)
     if "abort" in status:
         status["abort"]["message"] = re.sub(r"uid-\d+", "", status["abort"]["message"])
@@ -128,7 +225,9 @@ def final_state(cluster: Cluster) -> Json:
     return state
 
 
-@pytest.mark.parametrize("name", SCENARIOS, ids=str)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] if name in LONG else []) for name in SCENARIOS], ids=str
+)
 def test_a_crash_at_any_write_ends_in_the_same_state(name: str) -> None:
     scenario = SCENARIOS[name]
     undisturbed, _ = asyncio.run(play(scenario, crash_at=None))

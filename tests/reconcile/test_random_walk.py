@@ -8,26 +8,39 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lora_operator.api.kinds import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, LORA_DEPLOYMENT, POD, SERVICE
+from lora_operator.api.names import LABEL_IN_SERVICE
 from tests.fakes.cluster import Cluster
 from tests.fakes.rollout_driver import NAME, Driver, ask, point_to, started
 
 Json = dict[str, Any]
 ADAPTERS = ("v1", "v2", "v3")
+STEPS = [
+    [{"setWeight": 50}],
+    [{"setWeight": 50}, {"pause": {"seconds": 20}}, {"setWeight": 100}, {"pause": {}}],
+    [{"setWeight": 0}, {"setWeight": 50}, {"pause": {"timeoutSeconds": 60, "onTimeout": "Promote"}}],
+]
+BOTH = ("BlueGreen", "Canary")  # need room for two versions
+BLUE_GREEN = {"switchDelaySeconds": 10, "keepPreviousSeconds": 100}
+TRAFFIC: dict[str, Json | None] = {"gateway": None, "service": {"service": {}}}
 
 
 class World:
     """A driver, and what is wrong with each adapter at the moment."""
 
-    def __init__(self, *, gpus: int) -> None:
+    def __init__(self, *, gpus: int, kind: str, traffic: str) -> None:
         self.cluster = Cluster(gpus=gpus)
         self.cluster.downtime_allowed = gpus < 6
         self.how = dict.fromkeys(ADAPTERS, "good")
         self.cluster.behaviour = lambda name: self.how.get(name, "good")
-        self.driver = started(self.cluster, progressDeadlineSeconds=200)
+        strategy = {"type": kind, "blueGreen": dict(BLUE_GREEN), "canary": {"steps": STEPS[1]}}
+        self.driver = started(
+            self.cluster, progressDeadlineSeconds=200, strategy=strategy, traffic=TRAFFIC[traffic], replicas=2
+        )
         self.nonce = 0
 
     def spec(self, change: Callable[[Json], None]) -> None:
@@ -67,7 +80,20 @@ def acts() -> st.SearchStrategy[Callable[[World], None]]:
     return st.one_of(
         st.sampled_from(ADAPTERS).map(lambda name: lambda w: point_to(w.driver, name)),
         st.tuples(st.sampled_from(ADAPTERS[1:]), how).map(lambda pair: lambda w: w.how.update({pair[0]: pair[1]})),
-        st.sampled_from(["abort", "promote", "pause"]).map(lambda verb: lambda w: w.request(verb, "candidate")),
+        st.sampled_from(["abort", "promote", "promote-full", "pause", "resume"]).map(
+            lambda verb: lambda w: w.request(verb, "candidate")
+        ),
+        st.sampled_from(["Replace", "BlueGreen", "Canary"]).map(
+            lambda kind: lambda w: w.spec(lambda spec: spec["strategy"].update(type=kind))
+        ),
+        st.sampled_from(STEPS).map(
+            lambda steps: lambda w: w.spec(lambda spec: spec["strategy"].update(canary={"steps": steps}))
+        ),
+        st.booleans().map(
+            lambda on: (
+                lambda w: w.spec(lambda spec: spec["strategy"].update(blueGreen={**BLUE_GREEN, "autoPromote": on}))
+            )
+        ),
         st.just(lambda w: w.request("retry", "abort")),
         st.just(lambda w: w.rollback()),
         st.booleans().map(lambda on: lambda w: w.spec(lambda spec: spec.update(paused=on))),
@@ -80,8 +106,19 @@ def acts() -> st.SearchStrategy[Callable[[World], None]]:
     )
 
 
-async def walk(gpus: int, script: list[tuple[Callable[[World], None], int]]) -> Driver:
-    world = World(gpus=gpus)
+async def promoted(world: World) -> None:
+    """Whatever waits for a person is told to go on."""
+    await world.driver.settle()
+    for _ in range(8):
+        if world.driver.status.get("phase") != "Paused":
+            return
+        for verb in ("resume", "promote-full"):
+            world.request(verb, "candidate")
+            await world.driver.settle()
+
+
+async def walk(gpus: int, kind: str, traffic: str, script: list[tuple[Callable[[World], None], int]]) -> Driver:
+    world = World(gpus=gpus, kind=kind, traffic=traffic)
     await world.go(6)
     for act, steps in script:
         act(world)
@@ -90,32 +127,61 @@ async def walk(gpus: int, script: list[tuple[Callable[[World], None], int]]) -> 
     world.how = dict.fromkeys(ADAPTERS, "good")
     world.spec(lambda spec: spec.update(paused=False))
     point_to(world.driver, "v1")
-    await world.driver.settle()
+    await promoted(world)
     point_to(world.driver, "v3")
-    await world.driver.settle()
+    await promoted(world)
     if world.driver.status.get("heldRevision"):
-        world.request("retry", "x")
         ask(world.driver, "retry", f"{world.driver.status['heldRevision']}/end")
-        await world.driver.settle()
+        await promoted(world)
     return world.driver
 
 
 @settings(
-    max_examples=60,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
-@given(gpus=st.sampled_from([1, 2, 8]), script=st.lists(st.tuples(acts(), st.integers(0, 40)), max_size=8))
+@given(
+    gpus=st.sampled_from([1, 2, 4, 8]),
+    kind=st.sampled_from(["Replace", "BlueGreen", "Canary"]),
+    traffic=st.sampled_from(sorted(TRAFFIC)),
+    script=st.lists(st.tuples(acts(), st.integers(0, 40)), max_size=8),
+)
 def test_the_invariants_hold_and_the_declared_version_serves_in_the_end(
-    gpus: int, script: list[tuple[Callable[[World], None], int]]
+    gpus: int, kind: str, traffic: str, script: list[tuple[Callable[[World], None], int]]
 ) -> None:
-    driver = asyncio.run(walk(gpus, script))
+    check_end(asyncio.run(walk(gpus, kind, traffic, script)), gpus=gpus)
+
+
+@pytest.mark.full
+@settings(
+    max_examples=1500, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+@given(
+    gpus=st.sampled_from([1, 2, 4, 8]),
+    kind=st.sampled_from(["Replace", "BlueGreen", "Canary"]),
+    traffic=st.sampled_from(sorted(TRAFFIC)),
+    script=st.lists(st.tuples(acts(), st.integers(0, 60)), max_size=14),
+)
+def test_a_long_walk_ends_as_well(
+    gpus: int, kind: str, traffic: str, script: list[tuple[Callable[[World], None], int]]
+) -> None:
+    check_end(asyncio.run(walk(gpus, kind, traffic, script)), gpus=gpus)
+
+
+def check_end(driver: Driver, *, gpus: int) -> None:
+    """The declared version serves, alone; or it is said that there is no room for it."""
     cluster, status = driver.cluster, driver.status
-    replicas = cluster.peek(LORA_DEPLOYMENT, NAME)["spec"]["replicas"]  # type: ignore[index]
+    spec = cluster.peek(LORA_DEPLOYMENT, NAME)["spec"]  # type: ignore[index]
+    replicas, kind = spec["replicas"], spec["strategy"]["type"]
     if replicas > gpus:
         assert driver.condition("Ready")["status"] == "False"
+        return
+    if kind in BOTH and 2 * replicas > gpus and status.get("stable", {}).get("adapter") != "v3":
+        assert driver.condition("Ready")["reason"] == "InsufficientGPU"
+        assert cluster.shares() == {status["stable"]["revision"]: 100}
         return
     assert (status["phase"], status["stable"]["adapter"], driver.condition("Ready")["status"]) == (
         "Stable",
@@ -126,3 +192,5 @@ def test_the_invariants_hold_and_the_declared_version_serves_in_the_end(
     alive = {d["metadata"]["name"]: d["spec"]["replicas"] for d in cluster.every(DEPLOYMENT) if d["spec"]["replicas"]}
     assert alive == {f"{NAME}-{status['stable']['revision']}": replicas}
     assert f"{NAME}-{status['stable']['revision']}" in {s["metadata"]["name"] for s in cluster.every(SERVICE)}
+    labelled = [pod["metadata"]["name"] for pod in cluster.every(POD) if LABEL_IN_SERVICE in pod["metadata"]["labels"]]
+    assert labelled == [], "outside a canary no pod needs a label to get requests"

@@ -24,31 +24,9 @@ from lora_operator.api.kinds import (
     SERVICE,
 )
 from tests.fakes.cluster import Cluster
-from tests.fakes.rollout_driver import NAME, Driver, adapter, ask, point_to, started
+from tests.fakes.rollout_driver import NAME, Driver, adapter, ask, point_to, replicas, served, stable, started
 
 Json = dict[str, Any]
-
-
-def served(driver: Driver) -> str:
-    return str(driver.status.get("stable", {}).get("adapter", ""))
-
-
-def replicas(driver: Driver) -> dict[str, int]:
-    """Replicas by adapter of each Deployment that lives."""
-    found = {}
-    for item in driver.cluster.every(DEPLOYMENT):
-        record = driver.cluster.peek(CONTROLLER_REVISION, item["metadata"]["name"])
-        assert record is not None
-        found[record["data"]["adapter"]] = item["spec"]["replicas"]
-    return found
-
-
-def stable(**spec: Any) -> Driver:
-    """v1 serves."""
-    driver = started(Cluster(gpus=spec.pop("cluster_gpus", 2)), **spec)
-    driver.run()
-    assert driver.status["phase"] == "Stable"
-    return driver
 
 
 def test_first_deployment_goes_straight_to_100_once_verified() -> None:

@@ -6,11 +6,11 @@ The status is typed in core/rollout/status.py, because the state machine owns it
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from lora_operator.api.errors import Invalid
 from lora_operator.api.reader import Reader
+from lora_operator.api.strategy import Strategy, parse_strategy
 
 __all__ = [
     "Deployment",
@@ -18,19 +18,9 @@ __all__ = [
     "IngressTraffic",
     "RuntimeSpec",
     "ServiceTraffic",
-    "StrategyType",
     "Traffic",
     "parse_deployment",
 ]
-
-
-class StrategyType(StrEnum):
-    """How a change is rolled out."""
-
-    REPLACE = "Replace"
-    BLUE_GREEN = "BlueGreen"
-    CANARY = "Canary"
-    AB_TEST = "ABTest"
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A whole LoRADeployment; `strategy` and `analysis` keep their raw members for the strategies that read them."""
+    """A whole LoRADeployment; `analysis` keeps its raw members for the analysis that reads them."""
 
     namespace: str
     name: str
@@ -95,8 +85,7 @@ class Deployment:
     adapter: str
     replicas: int
     runtime: RuntimeSpec
-    strategy: StrategyType
-    strategy_raw: Mapping[str, Any]
+    strategy: Strategy
     traffic: Traffic
     health_check: HealthCheck
     analysis_raw: Mapping[str, Any]
@@ -117,7 +106,6 @@ def parse_deployment(raw: Mapping[str, Any]) -> Deployment:
     """
     meta = Reader(raw.get("metadata", {}), path="metadata")
     spec = Reader(raw.get("spec", {}), path="spec")
-    strategy = spec.child("strategy")
     rollback = spec.child("rollback")
     health = spec.child("healthCheck")
     name = meta.text("name")
@@ -133,8 +121,7 @@ def parse_deployment(raw: Mapping[str, Any]) -> Deployment:
         adapter=spec.required("adapterRef").text("name"),
         replicas=spec.integer("replicas", 1),
         runtime=_parse_runtime(spec.required("runtime"), name=name),
-        strategy=strategy.choice("type", StrategyType, StrategyType.REPLACE),
-        strategy_raw=strategy.raw,
+        strategy=parse_strategy(spec.child("strategy")),
         traffic=_parse_traffic(spec.required("traffic")),
         health_check=HealthCheck(
             retries=health.integer("retries", minimum=1) if "retries" in health else None,

@@ -4,7 +4,7 @@ The snapshot comes from the cache. Read live are only: the route while traffic m
 start needs (nodes, pods, the claim). Everything that is decided is decided in core/rollout.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -54,7 +54,7 @@ from lora_operator.settings import Settings
 
 __all__ = ["DeploymentReconciler"]
 
-_MOVING = frozenset({Phase.PROMOTING, Phase.ABORTING, Phase.DELETING})
+_MOVING = frozenset({Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.ABORTING, Phase.DELETING})
 _ROUTES = (HTTP_ROUTE, SERVICE)
 
 
@@ -78,6 +78,7 @@ class DeploymentReconciler:
             ),
             health_retries=settings.deployment.health_check_retries,
             health_timeout_seconds=settings.deployment.health_check_timeout_seconds,
+            switch_delay_seconds=settings.deployment.blue_green_switch_delay_seconds,
         )
         self._refusals: dict[str, Refusal] = {}  # by uid; lost on restart, when the server is simply asked again
 
@@ -105,11 +106,11 @@ class DeploymentReconciler:
         owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
         spec, invalid = _parsed(raw)
         status = RolloutStatus.from_json(raw.get("status") or {})
-        router = None if spec is None else router_for(spec.traffic)
+        router = None if spec is None else router_for(spec.traffic, replicas=spec.replicas)
         records = self._records(owner)
         pods = self._pods(owner)
         self._forget_answers(status, pods)
-        route = await self._route(owner, status, router)
+        route = await self._route(owner, status, router, pods=pods)
         observed = Observed(
             owner=owner,
             generation=int(meta.get("generation", 1)),
@@ -144,14 +145,18 @@ class DeploymentReconciler:
 
     async def _supply(self, observed: Observed, need: GpuNeed) -> Supply | None:
         assert observed.spec is not None  # noqa: S101 (there is a goal only with a spec)
-        stable = observed.status.stable
+        stable, previous = observed.status.stable, observed.status.previous
         labels = {} if stable is None else selector_of(observed.owner, revision=stable.revision)
+        kept = {} if previous is None else selector_of(observed.owner, revision=previous.version.revision)
         try:
             nodes = await self._kube.list(NODE)
             pods = await self._kube.list(POD)
         except Forbidden:
             return None  # without these rights the scheduler is the judge
-        return read_supply(nodes=nodes, pods=pods, need=need, runtime=observed.spec.runtime.raw, stable_labels=labels)
+        runtime = observed.spec.runtime.raw
+        return read_supply(
+            nodes=nodes, pods=pods, need=need, runtime=runtime, stable_labels=labels, previous_labels=kept
+        )
 
     async def _access_modes(self, observed: Observed) -> tuple[str, ...] | None:
         adapter = observed.adapter
@@ -198,16 +203,18 @@ class DeploymentReconciler:
             revision: Workload(**{**parts, "pods": tuple(parts.get("pods", ()))}) for revision, parts in found.items()
         }
 
-    async def _route(self, owner: Owner, status: RolloutStatus, router: ReadingRouter | None) -> RouteState | None:
+    async def _route(
+        self, owner: Owner, status: RolloutStatus, router: ReadingRouter | None, *, pods: Sequence[Pod]
+    ) -> RouteState | None:
         """The route of the spec; while the spec asks for none that we know, the one that is there."""
         if router is not None:
             fresh = status.phase in _MOVING or status.previous is not None or not status.endpoints
             cached = self._cache.get(router.kind, namespace=owner.namespace, name=owner.name)
-            return await router.read(self._kube, owner=owner, cached=cached, fresh=fresh)
-        for known in (GatewayRouter(GatewayTraffic(parent_refs=(), hostnames=())), ServiceRouter()):
+            return await router.read(self._kube, owner=owner, cached=cached, fresh=fresh, pods=pods)
+        for known in (GatewayRouter(GatewayTraffic(parent_refs=(), hostnames=())), ServiceRouter(replicas=1)):
             cached = self._cache.get(known.kind, namespace=owner.namespace, name=owner.name)
             if cached is not None and is_owned(cached, uid=owner.uid):
-                return await known.read(self._kube, owner=owner, cached=cached, fresh=False)
+                return await known.read(self._kube, owner=owner, cached=cached, fresh=False, pods=pods)
         return None
 
     def _other_routes(self, owner: Owner, route: RouteState | None, spec: Deployment | None) -> Iterable[RouteState]:
@@ -261,5 +268,5 @@ def _parsed(raw: Json) -> tuple[Deployment | None, Invalid | None]:
 
 
 def _kind_of(spec: Deployment) -> Kind | None:
-    router = router_for(spec.traffic)
+    router = router_for(spec.traffic, replicas=spec.replicas)
     return None if router is None else router.kind

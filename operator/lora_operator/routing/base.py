@@ -3,10 +3,12 @@
 One writer per route: each LoRADeployment owns its route object alone.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from lora_operator.api.kinds import Kind
 from lora_operator.core.build.owner import Owner
+from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import Router, RouteState
 from lora_operator.kube.client import Json, Kube
 
@@ -18,5 +20,7 @@ class ReadingRouter(Router, Protocol):
 
     kind: Kind
 
-    async def read(self, kube: Kube, *, owner: Owner, cached: Json | None, fresh: bool) -> RouteState | None:
+    async def read(
+        self, kube: Kube, *, owner: Owner, cached: Json | None, fresh: bool, pods: Sequence[Pod] = ()
+    ) -> RouteState | None:
         """The route as it is; None when there is none. `fresh`: a live read, because a shift depends on it."""

@@ -4,7 +4,7 @@ verify = the route says the weights, and every parent's controller reports Accep
 generation. A controller that has not spoken yet is waited for; a missing Gateway and a refusing listener are told apart.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lora_operator.api.deployment import GatewayTraffic
@@ -15,6 +15,7 @@ from lora_operator.core.build.owner import Owner, is_owned
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.plan import Effect
 from lora_operator.core.rollout.children import apply_if_differs, delete_object
+from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import RouteState, Verdict
 from lora_operator.kube.client import Json, Kube
 from lora_operator.kube.errors import NotFound
@@ -32,7 +33,15 @@ class GatewayRouter:
     def __init__(self, traffic: GatewayTraffic) -> None:
         self._traffic = traffic
 
-    async def read(self, kube: Kube, *, owner: Owner, cached: Json | None, fresh: bool) -> RouteState | None:
+    async def read(
+        self,
+        kube: Kube,
+        *,
+        owner: Owner,
+        cached: Json | None,
+        fresh: bool,
+        pods: Sequence[Pod] = (),  # noqa: ARG002 (weights are in the route itself)
+    ) -> RouteState | None:
         """The route, and the Gateways it hangs on."""
         live = await _live_route(kube, owner) if fresh or cached is None else cached
         if live is None:
@@ -82,7 +91,7 @@ class GatewayRouter:
         if route is None or route.weights != weights:
             return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the route is being written")
         if not route.accepted:
-            return Verdict(confirmed=False, reason=route.reason, message=route.message)
+            return Verdict(confirmed=False, reason=route.reason, message=route.message, written=True)
         return Verdict(confirmed=True)
 
     def _endpoints(self, gateways: Iterable[Json | None]) -> Iterable[str]:

@@ -75,8 +75,41 @@ def test_what_stable_holds_is_known() -> None:
     assert (found.pods_now(GPU), found.pods_after_stable(GPU)) == (0, 1)
 
 
-def room(*, total: int, free: int, stable: int = 0) -> Room:
-    return Room(node="a", total=total, free=free, stable=stable, memory_mib=None)
+def test_what_the_version_before_holds_is_known() -> None:
+    found = read_supply(
+        nodes=[node()],
+        pods=[pod(labels={"rev": "1"}), pod(labels={"rev": "0"})],
+        need=GPU,
+        runtime={},
+        stable_labels={"rev": "1"},
+        previous_labels={"rev": "0"},
+    )
+    assert (found.pods_now(GPU), found.pods_after_previous(GPU), found.pods_after_stable(GPU)) == (0, 1, 2)
+
+
+def room(*, total: int, free: int, stable: int = 0, previous: int = 0) -> Room:
+    return Room(node="a", total=total, free=free, stable=stable, previous=previous, memory_mib=None)
+
+
+@pytest.mark.parametrize(
+    ("rooms", "has_stable", "fit"),
+    [
+        pytest.param([room(total=3, free=1, stable=1, previous=1)], True, Fit.SURGE, id="room beside both"),
+        pytest.param(
+            [room(total=2, free=0, stable=1, previous=1)], True, Fit.AFTER_PREVIOUS, id="the warm version goes first"
+        ),
+        pytest.param([room(total=2, free=0, stable=1)], True, Fit.AFTER_STABLE, id="it holds nothing any more"),
+        pytest.param([room(total=2, free=0, stable=1)], False, Fit.BUSY, id="a strategy that keeps both has no room"),
+    ],
+)
+def test_fit_beside_a_version_that_is_kept_warm(rooms: list[Room], has_stable: bool, fit: Fit) -> None:
+    supply = Supply(rooms=tuple(rooms))
+    assert fit_of(supply, need=GPU, replicas=1, has_stable=has_stable, has_previous=True) is fit
+
+
+def test_where_supply_is_unknown_a_warm_version_goes_first() -> None:
+    assert fit_of(None, need=GPU, replicas=1, has_stable=True, has_previous=True) is Fit.AFTER_PREVIOUS
+    assert fit_of(None, need=None, replicas=1, has_stable=True, has_previous=True) is Fit.SURGE
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_operator.api.deployment import RuntimeSpec
-from lora_operator.api.names import FIELD_MANAGER
+from lora_operator.api.names import FIELD_MANAGER, LABEL_IN_SERVICE
 from lora_operator.core.build.labels import selector_of
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.profile import Profile
@@ -98,9 +98,10 @@ def build_pod_template(
         "volumes": _volumes(runtime=runtime, profile=profile, artifact=artifact),
     }
     spec |= {key: raw[key] for key in _PASSED_THROUGH if raw.get(key)}
-    # Ours win over the user's labels: the selector hangs on them.
+    # Ours win over the user's labels: the selectors hang on them.
     managed = {"app.kubernetes.io/managed-by": FIELD_MANAGER}  # by this label our watch selects pods on the server
-    labels = dict(raw.get("podLabels") or {}) | managed | selector_of(owner, revision=revision)
+    theirs = {key: value for key, value in (raw.get("podLabels") or {}).items() if key != LABEL_IN_SERVICE}
+    labels = theirs | managed | selector_of(owner, revision=revision)
     metadata: dict[str, Any] = {"labels": labels}
     if raw.get("podAnnotations"):
         metadata["annotations"] = dict(raw["podAnnotations"])

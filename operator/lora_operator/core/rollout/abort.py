@@ -21,7 +21,6 @@ from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pods import TroubleKind
 from lora_operator.core.rollout.status import Abort, Phase, RolloutStatus, Step, Sub, Version
 from lora_operator.core.rollout.upkeep import (
-    candidate_replicas,
     drain_previous,
     keep_route,
     keep_stable,
@@ -29,6 +28,7 @@ from lora_operator.core.rollout.upkeep import (
     record_of,
     verdict_of,
 )
+from lora_operator.core.rollout.weights import TOTAL
 
 __all__ = ["advance_abort", "begin_abort"]
 
@@ -41,13 +41,16 @@ def begin_abort(s: Situation, *, reason: Reason | str, message: str, evidence: M
     """Writes why; what to do follows from status alone."""
     candidate = s.status.candidate
     assert candidate is not None  # noqa: S101 (only a candidate can be aborted)
-    started = s.now if s.status.step is None else s.status.step.started_at
+    begun = s.status.step
+    step = Step(sub=Sub.CAPACITY, started_at=s.now if begun is None else begun.started_at)
+    if begun is not None and begun.index is not None:
+        step = replace(step, index=begun.index, of=begun.of)
     status = replace(
         s.status,
         phase=Phase.ABORTING,
         abort=Abort(revision=candidate.revision, reason=str(reason), message=message, evidence=dict(evidence or {})),
         pause=None,
-        step=Step(sub=Sub.CAPACITY, started_at=started),
+        step=step,
     )
     return Move(
         status=status,
@@ -74,7 +77,7 @@ def advance_abort(s: Situation) -> Move:
 def _capacity(s: Situation, step: Step) -> Move:
     """The old version's pods first: no weight goes where nobody answers."""
     candidate, stable = _candidate(s), s.status.stable
-    had_weight = bool(candidate.target_weight)
+    had_weight = _may_have_streams(candidate, step)
     if stable is None or (not had_weight and s.status.downtime.since is None):
         return _to_shift(s, step) if had_weight else _candidate_down(s)
     if s.status.downtime.since is not None and _holds_gpu(s, candidate):
@@ -85,9 +88,18 @@ def _capacity(s: Situation, step: Step) -> Move:
     return _to_shift(s, step) if had_weight else _candidate_down(s)
 
 
+def _may_have_streams(candidate: Version, step: Step) -> bool:
+    """A weight that went back to 0 leaves streams behind; only before the first weight there can be none."""
+    return bool(candidate.target_weight or candidate.weight or step.index)
+
+
 def _has_capacity(s: Situation, stable: Version) -> bool:
     """All declared pods, or as many as there is room for: replicas raised meanwhile must not hold up a way back."""
     live = s.observed.workload(stable.revision)
+    candidate = _candidate(s)
+    dead = s.observed.workload(candidate.revision).ready == 0
+    if live.ready and (dead or (candidate.target_weight or 0) < TOTAL):
+        return True  # it serves already, or better than nobody; a missing pod is no reason to leave requests there
     missing = [pod for pod in live.staying if not pod.ready]
     no_room = all(pod.trouble is not None and pod.trouble.kind is TroubleKind.UNSCHEDULABLE for pod in missing)
     return live.ready >= s.spec.replicas or (live.ready > 0 and bool(missing) and no_room)
@@ -186,7 +198,7 @@ def _wait(s: Situation, message: str, *, effects: tuple[Effect, ...] = (), keep:
     alive = s.observed.workload(candidate.revision).replicas > 0
     kept: tuple[Effect, ...] = ()
     if keep and alive and record is not None and not effects:
-        kept = keep_revision(s.observed, record, replicas=candidate_replicas(s))
+        kept = keep_revision(s.observed, record, replicas=s.observed.workload(candidate.revision).replicas)
     return Move(
         status=drain.status,
         reason=Reason.ABORTING,

@@ -1,8 +1,9 @@
-"""GPU supply and how a replacement fits into it: beside the old version, after it, or not at all.
+"""GPU supply and how a new version fits into it: beside the old one, after it, or not at all.
 
-    free ≥ need           surge: the new version starts while the old one serves; no request is lost
-    free + stable ≥ need  the old version goes first; the downtime is declared in status.downtime
-    otherwise             InsufficientGPU with the numbers, and nothing is started
+    free ≥ need              surge: the new version starts while the old one serves; no request is lost
+    free + previous ≥ need   the version before, kept warm or draining, gives its GPUs up first
+    … + stable ≥ need        Replace alone: the old version goes first; the downtime is declared in status.downtime
+    otherwise                InsufficientGPU with the numbers, and nothing is started
 
 Without rights on nodes there is no supply to read: then the scheduler is the judge (health.py).
 """
@@ -34,6 +35,7 @@ class Room:
     total: int
     free: int
     stable: int  # held by the version that serves now
+    previous: int  # held by the version before it, which serves no more
     memory_mib: int | None  # of one GPU, by the node's label; None: not labelled
 
 
@@ -47,9 +49,13 @@ class Supply:
         """How many pods could start beside everything that runs."""
         return sum(room.free // need.per_pod for room in self.rooms)
 
+    def pods_after_previous(self, need: GpuNeed) -> int:
+        """How many could start if the version before the serving one left."""
+        return sum((room.free + room.previous) // need.per_pod for room in self.rooms)
+
     def pods_after_stable(self, need: GpuNeed) -> int:
-        """How many could start if the serving version left."""
-        return sum((room.free + room.stable) // need.per_pod for room in self.rooms)
+        """How many could start if the serving version left too."""
+        return sum((room.free + room.previous + room.stable) // need.per_pod for room in self.rooms)
 
     def pods_at_all(self, need: GpuNeed) -> int:
         """How many the nodes could ever hold."""
@@ -75,6 +81,7 @@ class Fit(StrEnum):
     """How a version of `replicas` pods fits."""
 
     SURGE = "surge"
+    AFTER_PREVIOUS = "after the version before left"
     AFTER_STABLE = "after the old version left"
     BUSY = "others hold the GPUs"
     NEVER = "more than exist"
@@ -89,12 +96,20 @@ def gpu_need(resources: Mapping[str, Any]) -> GpuNeed | None:
     return None
 
 
-def fit_of(supply: Supply | None, *, need: GpuNeed | None, replicas: int, has_stable: bool) -> Fit:
-    """How a new version of `replicas` pods fits; unknown supply reads as room, the scheduler will tell."""
-    if need is None or supply is None:
+def fit_of(
+    supply: Supply | None, *, need: GpuNeed | None, replicas: int, has_stable: bool, has_previous: bool = False
+) -> Fit:
+    """How a new version of `replicas` pods fits. Unknown supply reads as room, the scheduler will tell; but a version that
+    is only kept warm goes first then, because nobody can say whether it is in the way.
+    """
+    if need is None:
         return Fit.SURGE
+    if supply is None:
+        return Fit.AFTER_PREVIOUS if has_previous else Fit.SURGE
     if supply.pods_now(need) >= replicas:
         return Fit.SURGE
+    if has_previous and supply.pods_after_previous(need) >= replicas:
+        return Fit.AFTER_PREVIOUS
     if has_stable and supply.pods_after_stable(need) >= replicas:
         return Fit.AFTER_STABLE
     return Fit.BUSY if supply.pods_at_all(need) >= replicas else Fit.NEVER
@@ -107,10 +122,12 @@ def read_supply(
     need: GpuNeed,
     runtime: Mapping[str, Any],
     stable_labels: Mapping[str, str],
+    previous_labels: Mapping[str, str] | None = None,
 ) -> Supply:
     """Supply from raw nodes and pods, for pods with `spec.runtime`'s nodeSelector and tolerations."""
     used: dict[str, int] = {}
     held: dict[str, int] = {}
+    kept: dict[str, int] = {}
     for pod in pods:
         node = (pod.get("spec") or {}).get("nodeName")
         amount = _pod_gpus(pod, resource=need.resource)
@@ -118,8 +135,9 @@ def read_supply(
             continue
         used[node] = used.get(node, 0) + amount
         labels = pod["metadata"].get("labels") or {}
-        if stable_labels and stable_labels.items() <= labels.items():
-            held[node] = held.get(node, 0) + amount
+        for holds, wanted in ((held, stable_labels), (kept, previous_labels or {})):
+            if wanted and wanted.items() <= labels.items():
+                holds[node] = holds.get(node, 0) + amount
     rooms = []
     for node in nodes:
         if not _may_land(node, runtime=runtime):
@@ -133,6 +151,7 @@ def read_supply(
                     total=total,
                     free=max(0, total - used.get(name, 0)),
                     stable=held.get(name, 0),
+                    previous=kept.get(name, 0),
                     memory_mib=_gpu_memory(node),
                 )
             )

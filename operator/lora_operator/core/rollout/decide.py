@@ -1,9 +1,11 @@
 """One step of a LoRADeployment toward its declared state. Pure: same snapshot and time, same plan.
 
-    Pending ──► Preparing ──► Promoting ──► Stable ──► Replacing ──► Promoting ──► Stable
-                    │             │                        │             │
-                    └─────────────┴──────► Aborting ◄──────┴─────────────┘
-                                              └──► Aborted (sticky) │ Stable (superseded, or the spec went back)
+    first version   Pending ─► Preparing ─► Promoting ─► Stable
+    Replace         Stable ─► Replacing ─► Promoting ─► Stable
+    BlueGreen       Stable ─► Preparing ─► (Paused) ─► Switching ─► Promoting ─► Stable
+    Canary          Stable ─► Preparing ─► Stepping ─► (Paused) ─► Promoting ─► Stable
+    back, warm      Stable ─► Switching ─► Promoting ─► Stable
+    any of them     ─► Aborting ─► Aborted (sticky) │ Stable (superseded, or the spec went back)
 
 Order of the rules matters: deletion beats everything, an abort beats a pause, a pause beats a promotion. Rules of the
 strategies live in files of their own; each strategy is one more file and one more line in `_advance`.
@@ -16,21 +18,24 @@ from lora_operator.api.conditions import condition_of
 from lora_operator.api.reasons import Reason
 from lora_operator.core.plan import Note, Plan, SetFinalizer
 from lora_operator.core.rollout.abort import advance_abort, begin_abort
+from lora_operator.core.rollout.approval import pause_or_resume
+from lora_operator.core.rollout.bluegreen import advance_switch
+from lora_operator.core.rollout.canary import advance_steps
 from lora_operator.core.rollout.deletion import delete
 from lora_operator.core.rollout.facts import with_conditions, with_facts
 from lora_operator.core.rollout.goal import Block, Goal, goal_of
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.observed import Observed
-from lora_operator.core.rollout.pausing import hold, pause_or_resume
+from lora_operator.core.rollout.pausing import SPEC_PAUSED, pause
+from lora_operator.core.rollout.prepare import advance_preparation
 from lora_operator.core.rollout.promote import advance_promotion
-from lora_operator.core.rollout.replace import advance_replacement, begin_rollout
+from lora_operator.core.rollout.replace import advance_replacement
 from lora_operator.core.rollout.requests import take_request
-from lora_operator.core.rollout.status import Phase
+from lora_operator.core.rollout.start import begin_rollout
+from lora_operator.core.rollout.status import IN_FLIGHT, Phase
 from lora_operator.core.rollout.steady import blocked, given_up, steady
 
 __all__ = ["decide", "starting_goal"]
-
-_WITH_CANDIDATE = frozenset({Phase.PREPARING, Phase.REPLACING, Phase.PROMOTING, Phase.PAUSED})
 
 
 def decide(observed: Observed, *, now: datetime) -> Plan:
@@ -45,7 +50,8 @@ def decide(observed: Observed, *, now: datetime) -> Plan:
         _abort,
         _refused,
         _superseded,
-        _paused,
+        _breaker,
+        pause_or_resume,
         _advance,
         _start,
     ):
@@ -73,7 +79,7 @@ def _unreadable(s: Situation) -> Move | None:
     """A spec that says nothing we can act on: children stay untouched."""
     if s.observed.spec is not None or not isinstance(s.goal, Block):
         return None
-    phase = s.status.phase if s.status.phase in _WITH_CANDIDATE | {Phase.ABORTING} else Phase.PENDING
+    phase = s.status.phase if s.status.phase in IN_FLIGHT | {Phase.ABORTING} else Phase.PENDING
     return Move(
         status=replace(s.status, phase=phase), reason=s.goal.reason, message=s.goal.message, stalled=True, warning=True
     )
@@ -100,7 +106,7 @@ def _name_taken(s: Situation) -> Move | None:
         taken.append(f"{route.kind.kind} {s.observed.owner.namespace}/{route.name}")
     if not taken:
         return None
-    phase = s.status.phase if s.status.phase in _WITH_CANDIDATE | {Phase.ABORTING} else Phase.PENDING
+    phase = s.status.phase if s.status.phase in IN_FLIGHT | {Phase.ABORTING} else Phase.PENDING
     message = f"{', '.join(taken)} exists and is not ours; rename or delete it, or rename this resource"
     return Move(
         status=replace(s.status, phase=phase), reason=Reason.NAME_TAKEN, message=message, stalled=True, warning=True
@@ -124,21 +130,35 @@ def _abort(s: Situation) -> Move | None:
 def _superseded(s: Situation) -> Move | None:
     """The candidate is no longer what should serve. A goal that is not known yet supersedes nothing."""
     candidate = s.status.candidate
-    if s.status.phase not in _WITH_CANDIDATE or candidate is None:
+    if s.status.phase not in IN_FLIGHT or candidate is None:
         return None
     if isinstance(s.goal, Block) or s.goal.revision == candidate.revision:
         return None
     return begin_abort(s, reason=Reason.SUPERSEDED, message=f"revision {s.goal.revision} is declared now")
 
 
-def _paused(s: Situation) -> Move | None:
-    return pause_or_resume(s)
+def _breaker(s: Situation) -> Move | None:
+    """The candidate gets requests and has no pod left, while the old version still serves: back at once, paused or not."""
+    candidate, stable = s.status.candidate, s.status.stable
+    if s.status.phase not in (Phase.STEPPING, Phase.SWITCHING, Phase.PAUSED) or candidate is None or stable is None:
+        return None
+    dead = candidate.weight > 0 and s.observed.workload(candidate.revision).ready == 0
+    if not dead or not s.spec.rollback_automatic or s.observed.workload(stable.revision).ready == 0:
+        return None
+    message = f"it gets {candidate.weight} % of the requests and none of its pods is ready"
+    return begin_abort(s, reason=Reason.CAPACITY_LOST, message=message)
 
 
 def _advance(s: Situation) -> Move | None:
     match s.status.phase:
-        case Phase.PREPARING | Phase.REPLACING:
+        case Phase.PREPARING:
+            return advance_preparation(s)
+        case Phase.REPLACING:
             return advance_replacement(s)
+        case Phase.STEPPING:
+            return advance_steps(s)
+        case Phase.SWITCHING:
+            return advance_switch(s)
         case Phase.PROMOTING:
             return advance_promotion(s)
         case _:
@@ -157,9 +177,8 @@ def _start(s: Situation) -> Move | None:
     if isinstance(s.goal, Block) or not _may_start(s, s.goal):
         return None
     if s.spec.paused:
-        return hold(replace(s, status=replace(s.status, candidate=None, step=None)))
-    begun = begin_rollout(s, s.goal)
-    return blocked(s, begun) if isinstance(begun, Block) else begun
+        return pause(replace(s, status=replace(s.status, candidate=None, step=None)), reason=SPEC_PAUSED)
+    return begin_rollout(s, s.goal)
 
 
 def _rest(s: Situation) -> Move:

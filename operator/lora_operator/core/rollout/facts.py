@@ -13,7 +13,9 @@ from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
 
 __all__ = ["with_conditions", "with_facts"]
 
-_PROGRESSING = frozenset({Phase.PREPARING, Phase.REPLACING, Phase.PROMOTING, Phase.ABORTING})
+_PROGRESSING = frozenset(
+    {Phase.PREPARING, Phase.REPLACING, Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.ABORTING}
+)
 
 
 def with_facts(observed: Observed, status: RolloutStatus) -> RolloutStatus:

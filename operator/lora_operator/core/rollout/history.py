@@ -15,7 +15,7 @@ def with_history(s: Situation, status: RolloutStatus, *, version: Version, resul
         deployment_id=f"{owner.namespace}/{owner.name}/{version.revision}",
         revision=version.revision,
         adapter=version.adapter,
-        strategy=str(s.spec.strategy),
+        strategy=str(s.spec.strategy.type),
         started_at=s.now if status.step is None else status.step.started_at,
         completed_at=s.now,
         result=result,

@@ -75,6 +75,7 @@ class RolloutSettings:
     pods: PodSettings
     health_retries: int
     health_timeout_seconds: int
+    switch_delay_seconds: int
 
 
 @dataclass(frozen=True)

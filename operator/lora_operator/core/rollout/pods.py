@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from lora_operator.api.names import LABEL_REVISION
+from lora_operator.api.names import LABEL_IN_SERVICE, LABEL_REVISION
 from lora_operator.core.rollout.status import moment
 
 __all__ = ["Pod", "Trouble", "TroubleKind", "parse_pod"]
@@ -55,6 +55,7 @@ class Pod:
     leaving: bool  # being deleted: it answers, but gets no new work
     created: datetime | None
     trouble: Trouble | None
+    in_service: bool = False  # carries the label by which the plain Service selects pods during a canary
 
 
 def parse_pod(raw: Mapping[str, Any]) -> Pod:
@@ -71,6 +72,7 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
         leaving=leaving,
         created=moment(meta.get("creationTimestamp")),
         trouble=None if leaving else _trouble(status, conditions),
+        in_service=(meta.get("labels") or {}).get(LABEL_IN_SERVICE) == "true",
     )
 
 

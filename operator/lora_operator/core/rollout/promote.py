@@ -1,17 +1,18 @@
 """Promotion: the candidate takes all traffic, and only when that is confirmed does it become stable.
 
     status: candidate.targetWeight = 100 ► route written ► confirmed by its controller
-      ► one status write: previous := stable, stable := candidate, phase Stable ► (upkeep.py: drain, old to 0)
+      ► one status write: previous := stable, stable := candidate, phase Stable ► (upkeep.py: warm, drain, old to 0)
 
 Nothing is re-created: promotion re-points. Before the confirmation an abort still has the old version whole.
 """
 
 from dataclasses import replace
+from datetime import datetime
 
 from lora_operator.api.reasons import Reason
+from lora_operator.api.strategy import StrategyType
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.rollout.abort import begin_abort
-from lora_operator.core.rollout.children import keep_revision
 from lora_operator.core.rollout.health import judge_candidate
 from lora_operator.core.rollout.history import close_downtime, with_history
 from lora_operator.core.rollout.move import Move, Situation, earliest
@@ -20,14 +21,16 @@ from lora_operator.core.rollout.upkeep import (
     SUCCEEDED,
     candidate_replicas,
     drain_previous,
+    keep_candidate,
     keep_route,
     keep_stable,
     record_of,
+    release_previous,
     verdict_of,
 )
 from lora_operator.core.rollout.weights import TOTAL
 
-__all__ = ["advance_promotion", "begin_promotion"]
+__all__ = ["advance_promotion", "begin_promotion", "shifting"]
 
 # A route is confirmed before the last proxy has read it; no drain is shorter than that.
 SHORTEST_DRAIN_SECONDS = 5
@@ -39,7 +42,7 @@ def begin_promotion(s: Situation, revision: Revision) -> Move:
     assert candidate is not None  # noqa: S101 (a promotion promotes a candidate)
     assert step is not None  # noqa: S101
     status = replace(
-        s.status,
+        release_previous(s, s.status),
         phase=Phase.PROMOTING,
         candidate=replace(candidate, target_weight=TOTAL),
         step=replace(step, sub=Sub.SHIFT),
@@ -54,28 +57,53 @@ def begin_promotion(s: Situation, revision: Revision) -> Move:
 
 
 def advance_promotion(s: Situation) -> Move:
-    """Shift until confirmed, then make the candidate stable."""
-    candidate, step = s.status.candidate, s.status.step
+    """Shift until confirmed, then make the candidate stable once the version before has left its place in status."""
+    candidate = s.status.candidate
     assert candidate is not None  # noqa: S101 (a promotion promotes a candidate)
-    assert step is not None  # noqa: S101
-    revision = record_of(s, candidate)
-    verdict = verdict_of(s, s.status)
-    drain = drain_previous(s, s.status)
+    waiting = shifting(s, reason=Reason.PROMOTING)
+    if waiting is not None:
+        return waiting
+    status = drain_previous(s, s.status).status
+    if status.previous is None:
+        return _promoted(s, status, candidate)
+    released = replace(s, status=release_previous(s, s.status))
+    return _keep(released, reason=Reason.PROMOTING, message="the version before the serving one is being stopped")
+
+
+def shifting(s: Situation, *, reason: Reason) -> Move | None:
+    """Waits for the route or gives the candidate up; None once all requests are known to go to it."""
+    candidate = s.status.candidate
+    assert candidate is not None  # noqa: S101 (only a candidate is shifted to)
     if s.observed.workload(candidate.revision).ready == 0 and candidate.weight == 0:
-        lost = _lost(s, candidate, revision)
+        lost = _lost(s, candidate, record_of(s, candidate))
         if lost is not None:
             return lost
-    if verdict is not None and verdict.confirmed and drain.status.previous is None:
-        return _promoted(s, drain.status, candidate)
-    waiting = "" if verdict is None else verdict.message
-    kept = () if revision is None else keep_revision(s.observed, revision, replicas=candidate_replicas(s))
+    verdict = verdict_of(s, s.status)
+    if verdict is not None and verdict.confirmed:
+        return None
     blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
+    message = "" if verdict is None else verdict.message
+    return _keep(
+        s,
+        reason=verdict.reason if verdict is not None and blocked else reason,
+        message=message or f"revision {candidate.revision} takes all traffic",
+        warning=blocked,
+    )
+
+
+def _keep(s: Situation, *, reason: Reason, message: str, warning: bool = False) -> Move:
+    drain = drain_previous(s, s.status)
     return Move(
         status=drain.status,
-        reason=verdict.reason if verdict is not None and blocked else Reason.PROMOTING,
-        message=waiting or f"revision {candidate.revision} takes all traffic",
-        effects=(*keep_stable(s, s.status), *kept, *keep_route(s, s.status), *drain.effects),
-        warning=blocked,
+        reason=reason,
+        message=message,
+        effects=(
+            *keep_stable(s, s.status),
+            *keep_candidate(s, s.status),
+            *keep_route(s, s.status),
+            *drain.effects,
+        ),
+        warning=warning,
         requeue_at=earliest(s.after(1), drain.look_again),
     )
 
@@ -86,7 +114,7 @@ def _lost(s: Situation, candidate: Version, revision: Revision | None) -> Move |
     assert step is not None  # noqa: S101 (a promotion has a step)
     if revision is None:
         return begin_abort(s, reason=Reason.CAPACITY_LOST, message=f"revision {candidate.revision} is no longer stored")
-    health = judge_candidate(s.observed, revision, replicas=candidate_replicas(s), now=s.now)
+    health = judge_candidate(s.observed, revision, replicas=candidate_replicas(s, s.status), now=s.now)
     late = step.deadline is not None and s.now >= step.deadline
     if (health.lost is None and not late) or not s.spec.rollback_automatic:
         return None
@@ -100,7 +128,7 @@ def _promoted(s: Situation, status: RolloutStatus, candidate: Version) -> Move:
     previous = None
     if old is not None and still_there:
         seconds = max(SHORTEST_DRAIN_SECONDS, _drain_seconds(s, old))
-        previous = Previous(version=old, keep_until=s.now, drain_until=s.after(seconds))
+        previous = Previous(version=old, keep_until=_keep_until(s), drain_until=s.after(seconds))
     done = with_history(s, status, version=candidate, result=SUCCEEDED, reason=Reason.PROMOTED)
     done = replace(
         done,
@@ -118,6 +146,14 @@ def _promoted(s: Situation, status: RolloutStatus, candidate: Version) -> Move:
         ready=True,
         requeue_at=None if previous is None else previous.drain_until,
     )
+
+
+def _keep_until(s: Situation) -> datetime:
+    """BlueGreen keeps the old version warm; the other strategies only let it finish its streams."""
+    strategy = s.spec.strategy
+    if strategy.type is not StrategyType.BLUE_GREEN:
+        return s.now
+    return s.after(strategy.blue_green.keep_previous_seconds)
 
 
 def _drain_seconds(s: Situation, old: Version) -> int:

@@ -11,15 +11,18 @@ from dataclasses import replace
 from lora_operator.api.names import GROUP
 from lora_operator.api.reasons import Reason
 from lora_operator.core.rollout.abort import begin_abort
+from lora_operator.core.rollout.approval import approve
+from lora_operator.core.rollout.bluegreen import begin_switch
+from lora_operator.core.rollout.canary import finish_steps, next_step, resume_steps
 from lora_operator.core.rollout.goal import ROLLBACK_ACCEPTED, Goal
 from lora_operator.core.rollout.move import Move, Situation
-from lora_operator.core.rollout.status import Phase, Request, RolloutStatus
+from lora_operator.core.rollout.pausing import PAUSE_REQUESTED, SPEC_PAUSED, may_pause, pause, resumed
+from lora_operator.core.rollout.status import IN_FLIGHT, Phase, Request, RolloutStatus, Sub
 
 __all__ = ["VERBS", "take_request"]
 
 VERBS = ("abort", "rollback-to", "pause", "resume", "promote", "promote-full", "retry")
 LONGEST = 256  # what the schema stores of a value and of a result
-_IN_FLIGHT = frozenset({Phase.PREPARING, Phase.REPLACING, Phase.PROMOTING, Phase.PAUSED})
 
 
 def take_request(s: Situation) -> Move | None:
@@ -32,15 +35,75 @@ def take_request(s: Situation) -> Move | None:
     return None
 
 
-def _abort(s: Situation, verb: str, value: str) -> Move:
-    revision = _revision(value)
-    candidate = s.status.candidate
-    if candidate is None or s.status.phase not in _IN_FLIGHT:
-        return _ignored(s, verb, value, "no rollout is running")
-    if candidate.revision != revision:
-        return _ignored(s, verb, value, f"the candidate is {candidate.revision}")
-    asked = replace(s, status=_recorded(s, verb, value, result=ROLLBACK_ACCEPTED))
-    return begin_abort(asked, reason=Reason.ABORT_REQUESTED, message="asked for by annotation")
+def _about_candidate(answer: Callable[[Situation], "Move | str"]) -> Callable[[Situation, str, str], Move]:
+    """A request that is about the running rollout's candidate. `answer`: the move, or why the request means nothing now."""
+
+    def take(s: Situation, verb: str, value: str) -> Move:
+        candidate = s.status.candidate
+        if candidate is None or s.status.phase not in IN_FLIGHT:
+            return _ignored(s, verb, value, "no rollout is running")
+        if candidate.revision != _revision(value):
+            return _ignored(s, verb, value, f"the candidate is {candidate.revision}")
+        found = answer(replace(s, status=_recorded(s, verb, value, result=ROLLBACK_ACCEPTED)))
+        return _ignored(s, verb, value, found) if isinstance(found, str) else found
+
+    return take
+
+
+def _abort(s: Situation) -> Move | str:
+    return begin_abort(s, reason=Reason.ABORT_REQUESTED, message="asked for by annotation")
+
+
+def _pause(s: Situation) -> Move | str:
+    if s.status.phase is Phase.PAUSED:
+        return f"it is paused already ({_pause_reason(s)})"
+    return pause(s, reason=PAUSE_REQUESTED) if may_pause(s) else f"a rollout in phase {s.status.phase} goes on"
+
+
+def _resume(s: Situation) -> Move | str:
+    reason = _pause_reason(s)
+    if reason == PAUSE_REQUESTED:
+        return Move(status=resumed(s), reason=Reason.PENDING, message="resumed by request", requeue_at=s.now)
+    if reason == Reason.STEPS_CHANGED:
+        return resume_steps(s)
+    if reason == SPEC_PAUSED:
+        return "spec.paused is true; set it to false"
+    return "it waits for promote" if reason else "it is not paused"
+
+
+def _promote(s: Situation) -> Move | str:
+    """Ends the current pause, whatever it waits for; only spec.paused is ended by the spec alone."""
+    reason, step = _pause_reason(s), s.status.step
+    sub = None if step is None else step.sub
+    if reason:
+        waits = sub is Sub.AWAIT_PROMOTE and reason not in (SPEC_PAUSED, Reason.STEPS_CHANGED)
+        return approve(s) if waits else _resume(s)
+    if s.status.phase is Phase.STEPPING and sub is Sub.BAKE:
+        return next_step(s)
+    if s.status.phase is Phase.PREPARING and sub is Sub.DELAY:
+        return begin_switch(s)
+    return f"phase {s.status.phase} has no pause to end"
+
+
+def _promote_full(s: Situation) -> Move | str:
+    """No further step: the candidate gets everything as soon as all its pods are ready."""
+    step = s.status.step
+    if _pause_reason(s) == SPEC_PAUSED:
+        return "spec.paused is true; set it to false"
+    stepwise = step is not None and step.index is not None
+    if stepwise and s.status.phase in (Phase.STEPPING, Phase.PAUSED):
+        return finish_steps(s)
+    proven = step is not None and step.sub in (Sub.AWAIT_PROMOTE, Sub.DELAY)
+    return (
+        begin_switch(s) if proven else f"the candidate is not proven yet, or phase {s.status.phase} goes on by itself"
+    )
+
+
+def _pause_reason(s: Situation) -> str:
+    """Empty: not paused."""
+    if s.status.phase is not Phase.PAUSED:
+        return ""
+    return SPEC_PAUSED if s.status.pause is None else s.status.pause.reason
 
 
 def _rollback(s: Situation, verb: str, value: str) -> Move:
@@ -51,7 +114,7 @@ def _rollback(s: Situation, verb: str, value: str) -> Move:
         return _ignored(s, verb, value, f"revision {revision} is not stored (stored: {known})")
     if revision == declared:
         return _ignored(s, verb, value, f"revision {revision} is the declared one")
-    if status.candidate is not None and status.candidate.revision == revision and status.phase in _IN_FLIGHT:
+    if status.candidate is not None and status.candidate.revision == revision and status.phase in IN_FLIGHT:
         return _ignored(s, verb, value, f"revision {revision} is already on its way")
     forgiven = status.abort is not None and status.abort.revision == revision
     accepted = replace(
@@ -85,10 +148,6 @@ def _retry(s: Situation, verb: str, value: str) -> Move:
     return Move(status=status, reason=Reason.PENDING, message=f"revision {revision} is tried again", requeue_at=s.now)
 
 
-def _without_meaning(s: Situation, verb: str, value: str) -> Move:
-    return _ignored(s, verb, value, f"{verb} has no meaning under strategy {s.spec.strategy}")
-
-
 def _ignored(s: Situation, verb: str, value: str, why: str) -> Move:
     status = _recorded(s, verb, value, result=f"Ignored: {why}")
     return Move(
@@ -106,11 +165,11 @@ def _revision(value: str) -> str:
 
 
 _ANSWERS: dict[str, Callable[[Situation, str, str], Move]] = {
-    "abort": _abort,
+    "abort": _about_candidate(_abort),
     "rollback-to": _rollback,
-    "pause": _without_meaning,
-    "resume": _without_meaning,
-    "promote": _without_meaning,
-    "promote-full": _without_meaning,
+    "pause": _about_candidate(_pause),
+    "resume": _about_candidate(_resume),
+    "promote": _about_candidate(_promote),
+    "promote-full": _about_candidate(_promote_full),
     "retry": _retry,
 }

@@ -13,6 +13,7 @@ from lora_operator.api.reasons import Reason
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.plan import Effect
+from lora_operator.core.rollout.pods import Pod
 
 __all__ = ["RouteState", "Router", "Verdict"]
 
@@ -24,11 +25,12 @@ class RouteState:
     kind: Kind
     live: Mapping[str, Any]
     owned: bool
-    weights: Mapping[str, int]  # by revision, as written in the object; empty when its rules disagree
+    weights: Mapping[str, int]  # by revision, as requests are shared now; empty when the object's rules disagree
     accepted: bool  # the data plane's controller took exactly this generation
     reason: Reason  # why it is not accepted
     message: str
     endpoints: tuple[str, ...] = ()  # where clients reach it
+    pods: tuple[Pod, ...] = ()  # of all versions, for a router that shares requests by pods
 
     @property
     def name(self) -> str:
@@ -48,6 +50,7 @@ class Verdict:
     confirmed: bool
     reason: Reason = Reason.STABLE
     message: str = ""
+    written: bool = False  # the object says it, whether or not its controller took it
 
 
 class Router(Protocol):

@@ -13,6 +13,7 @@ from typing import Any
 from lora_operator.api.conditions import timestamp
 
 __all__ = [
+    "IN_FLIGHT",
     "Abort",
     "Downtime",
     "HistoryEntry",
@@ -45,13 +46,25 @@ class Phase(StrEnum):
     DELETING = "Deleting"
 
 
+# A candidate is on its way; only then it can be aborted, superseded or paused.
+IN_FLIGHT = frozenset(
+    {Phase.PREPARING, Phase.REPLACING, Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.PAUSED}
+)
+
+
 class Sub(StrEnum):
     """What a phase is doing just now (status.step.sub)."""
 
     VERIFY = "Verify"  # pods start and are asked
     STABLE_DOWN = "StableDown"  # Replace without room: the old version leaves the GPU
     CANDIDATE_UP = "CandidateUp"  # … and the new one takes it
+    DELAY = "Delay"  # BlueGreen: proven, until the switch
+    AWAIT_PROMOTE = "AwaitPromote"  # somebody has to say go
+    SCALE = "Scale"  # Canary: pods for the next weight
+    WAIT_READY = "WaitReady"  # … start and are asked
     SHIFT = "Shift"  # the route is written until it is confirmed
+    CONFIRM = "Confirm"  # … its controller has to take it
+    BAKE = "Bake"  # the weight is held for a time
     CAPACITY = "Capacity"  # an abort first sees to the old version's pods
     CANDIDATE_DOWN = "CandidateDown"  # … for which the new one may have to leave the GPU
     DRAIN = "Drain"  # no traffic any more; streams finish
@@ -81,7 +94,7 @@ class Previous:
 
 @dataclass(frozen=True)
 class Step:
-    """Arguments of the running phase. `started_at` is the start of the rollout."""
+    """Arguments of the running phase. `started_at` is the start of the rollout, `index` counts from 0."""
 
     sub: Sub
     started_at: datetime
@@ -89,15 +102,18 @@ class Step:
     message: str = ""
     index: int | None = None
     of: int | None = None
+    scale: int | None = None  # percent of spec.replicas that the candidate has pods for; None: all of them
+    prefix: str = ""  # hash of the steps that were taken, the running one included
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Why and since when nothing moves."""
+    """Why and since when nothing moves, and the phase that goes on afterwards."""
 
     reason: str
     since: datetime
     until: datetime | None = None
+    phase: Phase | None = None  # None: nothing had begun
 
 
 @dataclass(frozen=True)
@@ -301,6 +317,8 @@ def _step(raw: Mapping[str, Any] | None) -> Step | None:
         message=raw.get("message", ""),
         index=raw.get("index"),
         of=raw.get("of"),
+        scale=raw.get("scale"),
+        prefix=raw.get("prefix", ""),
     )
 
 
@@ -315,6 +333,8 @@ def _step_json(step: Step | None) -> dict[str, Any] | None:
             "startedAt": timestamp(step.started_at),
             "deadline": _stamp(step.deadline),
             "message": step.message,
+            "scale": step.scale,
+            "prefix": step.prefix or None,
         }
     )
 
@@ -322,13 +342,26 @@ def _step_json(step: Step | None) -> dict[str, Any] | None:
 def _pause(raw: Mapping[str, Any] | None) -> Pause | None:
     if not raw:
         return None
-    return Pause(reason=raw["reason"], since=_required(raw["since"]), until=moment(raw.get("until")))
+    phase = raw.get("phase")
+    return Pause(
+        reason=raw["reason"],
+        since=_required(raw["since"]),
+        until=moment(raw.get("until")),
+        phase=None if phase is None else Phase(phase),
+    )
 
 
 def _pause_json(pause: Pause | None) -> dict[str, Any] | None:
     if pause is None:
         return None
-    return _compact({"reason": pause.reason, "since": timestamp(pause.since), "until": _stamp(pause.until)})
+    return _compact(
+        {
+            "reason": pause.reason,
+            "since": timestamp(pause.since),
+            "until": _stamp(pause.until),
+            "phase": None if pause.phase is None else str(pause.phase),
+        }
+    )
 
 
 def _abort(raw: Mapping[str, Any] | None) -> Abort | None:

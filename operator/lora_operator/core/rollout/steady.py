@@ -11,8 +11,16 @@ from lora_operator.core.rollout.abort import given_up_message
 from lora_operator.core.rollout.children import scale_to_zero
 from lora_operator.core.rollout.goal import Block, Goal
 from lora_operator.core.rollout.move import Move, Situation, earliest
+from lora_operator.core.rollout.pods import TroubleKind
 from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
-from lora_operator.core.rollout.upkeep import drain_previous, keep_route, keep_stable, prune, verdict_of
+from lora_operator.core.rollout.upkeep import (
+    drain_previous,
+    keep_route,
+    keep_stable,
+    prune,
+    release_previous,
+    verdict_of,
+)
 
 __all__ = ["blocked", "given_up", "steady"]
 
@@ -33,6 +41,8 @@ def steady(s: Situation, goal: Goal) -> Move:
         step=None,
     )
     status = replace(status, pause=None, held_revision=status.held_revision if goal.held else "")
+    if _lacks_room(s, stable):
+        status = release_previous(s, status)
     kept = _keep(s, status)
     verdict = verdict_of(s, status)
     ready = s.observed.workload(stable.revision).ready
@@ -46,6 +56,12 @@ def steady(s: Situation, goal: Goal) -> Move:
     if ready < s.spec.replicas:
         return replace(kept, reason=Reason.CAPACITY_LOST, message=_capacity(s, stable, ready=ready))
     return replace(kept, ready=True, reason=Reason.STABLE, message=_serves(s, goal))
+
+
+def _lacks_room(s: Situation, stable: Version) -> bool:
+    """A pod of the serving version finds no node: more than a warm version before it is worth."""
+    troubles = (pod.trouble for pod in s.observed.workload(stable.revision).staying)
+    return any(trouble is not None and trouble.kind is TroubleKind.UNSCHEDULABLE for trouble in troubles)
 
 
 def _capacity(s: Situation, stable: Version, *, ready: int) -> str:

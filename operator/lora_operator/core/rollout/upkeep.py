@@ -1,4 +1,5 @@
-"""What is done in every phase: the serving version kept as declared, the route as status says, the previous one drained.
+"""What is done in every phase: the serving version kept as declared, the route as status says, the one before kept warm and
+then drained.
 
 A scale-down needs all of: not stable, not candidate, weight 0 confirmed, drain deadline passed, and a live route that no
 longer names the revision.
@@ -16,16 +17,18 @@ from lora_operator.core.rollout.goal import Block, Goal, build_revision
 from lora_operator.core.rollout.move import Situation
 from lora_operator.core.rollout.router import Verdict
 from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
-from lora_operator.core.rollout.weights import weights_of
+from lora_operator.core.rollout.weights import TOTAL, weights_of
 
 __all__ = [
     "Drain",
     "candidate_replicas",
     "drain_previous",
+    "keep_candidate",
     "keep_route",
     "keep_stable",
     "prune",
     "record_of",
+    "release_previous",
     "verdict_of",
 ]
 
@@ -56,9 +59,21 @@ def stable_replicas(s: Situation, status: RolloutStatus) -> int:
     return 0 if lent else s.spec.replicas
 
 
-def candidate_replicas(s: Situation) -> int:
-    """All of them, and at least one: an empty version could not be asked anything."""
-    return max(1, s.spec.replicas)
+def candidate_replicas(s: Situation, status: RolloutStatus) -> int:
+    """Pods for the share it gets or is prepared for, all of them where no step says less; at least one, to be asked."""
+    step, candidate = status.step, status.candidate
+    share = TOTAL
+    if step is not None and step.scale is not None:
+        share = max(step.scale, 0 if candidate is None else candidate.target_weight or 0)
+    return max(1, -(-s.spec.replicas * share // TOTAL))
+
+
+def keep_candidate(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
+    """The candidate with as many pods as status asks for."""
+    record = None if status.candidate is None else record_of(s, status.candidate)
+    if record is None:
+        return ()
+    return keep_revision(s.observed, record, replicas=candidate_replicas(s, status))
 
 
 def keep_stable(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
@@ -101,6 +116,14 @@ class Drain:
     status: RolloutStatus
     effects: tuple[Effect, ...] = ()
     look_again: datetime | None = None
+
+
+def release_previous(s: Situation, status: RolloutStatus) -> RolloutStatus:
+    """The version before need not stay warm any longer: its GPU is wanted, or another one takes its place."""
+    previous = status.previous
+    if previous is None or previous.keep_until <= s.now:
+        return status
+    return replace(status, previous=replace(previous, keep_until=s.now))
 
 
 def drain_previous(s: Situation, status: RolloutStatus) -> Drain:

@@ -1,0 +1,224 @@
+"""Strategy Canary: step by step, each part of a step written down before it is done.
+
+    setWeight          Scale ► WaitReady ► Shift ► Confirm ► next step
+    pause {seconds}    Bake, until its deadline
+    pause {}           Paused (AwaitingPromote), until somebody says go or its time is over (approval.py)
+    after the last     Scale to all replicas ► WaitReady ► (promote.py)
+
+Pods are there before their weight, and stay until the rollout is over: a weight that goes down again takes no pod away from
+running streams. Edited steps: as long as those already taken are unchanged the index is kept, otherwise Paused (StepsChanged).
+"""
+
+from dataclasses import replace
+
+from lora_operator.api.conditions import timestamp
+from lora_operator.api.reasons import Reason
+from lora_operator.api.strategy import CanaryStep, StrategyType
+from lora_operator.core.rollout.candidate import Proof, examine, give_up, late, until_proven, wait_for
+from lora_operator.core.rollout.move import Move, Situation
+from lora_operator.core.rollout.pausing import await_promote, pause, resumed
+from lora_operator.core.rollout.promote import begin_promotion
+from lora_operator.core.rollout.status import Phase, Step, Sub
+from lora_operator.core.rollout.upkeep import candidate_replicas, keep_route, verdict_of
+from lora_operator.core.rollout.weights import TOTAL
+
+__all__ = ["advance_steps", "begin_steps", "finish_steps", "next_step", "resume_steps", "steps_changed", "take_back"]
+
+
+def begin_steps(s: Situation) -> Move:
+    """The candidate is proven: the first step."""
+    return _enter(s, index=0)
+
+
+def next_step(s: Situation) -> Move:
+    """The running step is over."""
+    return _enter(s, index=_index(_step(s)) + 1)
+
+
+def finish_steps(s: Situation) -> Move:
+    """No further step: everything to the candidate."""
+    return _enter(s, index=len(s.spec.strategy.steps))
+
+
+def resume_steps(s: Situation) -> Move:
+    """Goes on in an edited list, where the weight is not lower than now; from its beginning when it is lower everywhere."""
+    if s.spec.strategy.type is not StrategyType.CANARY:
+        return finish_steps(s)
+    weight = 0 if s.status.candidate is None else s.status.candidate.target_weight or 0
+    steps = s.spec.strategy.steps
+    index = next((i for i, step in enumerate(steps) if step.weight is not None and step.weight >= weight), 0)
+    return _enter(s, index=index)
+
+
+def steps_changed(s: Situation) -> bool:
+    """Whether a step that was already taken, or is being taken, is not what it was."""
+    step, strategy = s.status.step, s.spec.strategy
+    if step is None or step.index is None or step.of is None:
+        return False
+    taken = min(step.index + 1, step.of)
+    if strategy.type is not StrategyType.CANARY:
+        return step.index < step.of
+    return len(strategy.steps) < taken or strategy.prefix(taken) != step.prefix
+
+
+def take_back(s: Situation) -> Move:
+    """The edit was taken back: on as if nothing had been."""
+    return Move(
+        status=resumed(s), reason=Reason.STEPPING, message="the steps are what they were again", requeue_at=s.now
+    )
+
+
+def advance_steps(s: Situation) -> Move:
+    """One part of a step."""
+    if steps_changed(s):
+        return pause(s, reason=Reason.STEPS_CHANGED)
+    step, count = _step(s), len(s.spec.strategy.steps)
+    if s.spec.strategy.type is StrategyType.CANARY and count != step.of:  # edited behind the running step
+        if _index(step) == step.of:
+            return _enter(s, index=_index(step))
+        s = replace(s, status=replace(s.status, step=replace(step, of=count)))
+    proof = examine(s)
+    return proof if isinstance(proof, Move) else _advance(s, proof)
+
+
+def _advance(s: Situation, proof: Proof) -> Move:
+    match proof.step.sub:
+        case Sub.SCALE:
+            return _scale(s, proof)
+        case Sub.WAIT_READY:
+            return until_proven(s, proof, reason=Reason.STEPPING) or _shift(s, proof)
+        case Sub.SHIFT | Sub.CONFIRM:
+            return _confirm(s, proof)
+        case _:
+            return _bake(s, proof)
+
+
+def _enter(s: Situation, *, index: int) -> Move:
+    """Writes down which step comes; its first effect follows from that."""
+    steps = s.spec.strategy.steps if s.spec.strategy.type is StrategyType.CANARY else ()
+    of = len(steps)
+    index = min(index, of)
+    step = replace(
+        _step(s),
+        index=index,
+        of=of,
+        prefix=s.spec.strategy.prefix(min(index + 1, of)),
+        message=f"step {index + 1} of {of}" if index < of else "after the last step",
+    )
+    if index == of:
+        return _enter_weight(s, step=step, weight=TOTAL)
+    wanted = steps[index]
+    if wanted.weight is not None:
+        return _enter_weight(s, step=step, weight=wanted.weight)
+    return _enter_pause(s, step=step, wanted=wanted)
+
+
+def _enter_weight(s: Situation, *, step: Step, weight: int) -> Move:
+    step = replace(
+        step,
+        sub=Sub.SCALE,
+        scale=max(step.scale or 0, weight),
+        deadline=s.after(s.spec.progress_deadline_seconds),
+        message=f"{step.message}: weight {weight}",
+    )
+    return _entered(s, step=step)
+
+
+def _enter_pause(s: Situation, *, step: Step, wanted: CanaryStep) -> Move:
+    weight = 0 if s.status.candidate is None else s.status.candidate.target_weight or 0
+    if wanted.bake_seconds is not None:
+        deadline = s.after(wanted.bake_seconds)
+        message = f"{step.message}: weight {weight} is held until {timestamp(deadline)}"
+        return _entered(s, step=replace(step, sub=Sub.BAKE, deadline=deadline, message=message))
+    step = replace(step, message=f"{step.message}: weight {weight} is held")
+    waiting = replace(s, status=replace(s.status, step=step))
+    reason = Reason.AWAITING_PROMOTE if wanted.is_approval else Reason.NOT_SUPPORTED_YET
+    until = None if wanted.timeout_seconds is None else s.after(wanted.timeout_seconds)
+    return await_promote(waiting, phase=Phase.STEPPING, until=until, reason=reason)
+
+
+def _entered(s: Situation, *, step: Step) -> Move:
+    return Move(
+        status=replace(s.status, phase=Phase.STEPPING, pause=None, step=step),
+        reason=Reason.STEPPING,
+        message=f"revision {_revision(s)}: {step.message}",
+        requeue_at=s.now,
+    )
+
+
+def _scale(s: Situation, proof: Proof) -> Move:
+    """Pods first; the next part begins when their Deployment says so."""
+    live = s.observed.workload(proof.revision.revision)
+    if live.deployment is not None and live.replicas == candidate_replicas(s, s.status):
+        return _goes_on(s, step=replace(proof.step, sub=Sub.WAIT_READY))
+    return wait_for(s, proof, reason=Reason.STEPPING, message=proof.step.message, until=s.after(1))
+
+
+def _shift(s: Situation, proof: Proof) -> Move:
+    """All pods for the weight are proven: the intent, then the route."""
+    candidate = s.status.candidate
+    assert candidate is not None  # noqa: S101 (Stepping has a candidate)
+    if _index(proof.step) >= (proof.step.of or 0):
+        return begin_promotion(s, proof.revision)
+    weight = s.spec.strategy.steps[_index(proof.step)].weight
+    status = replace(
+        s.status,
+        candidate=replace(candidate, target_weight=weight),
+        step=replace(proof.step, sub=Sub.SHIFT),
+    )
+    shifted = replace(s, status=status)
+    return Move(
+        status=status,
+        reason=Reason.STEPPING,
+        message=f"revision {candidate.revision}: {proof.step.message}",
+        effects=keep_route(shifted, status),
+        requeue_at=s.after(1),
+    )
+
+
+def _confirm(s: Situation, proof: Proof) -> Move:
+    """The route says it, then its controller does."""
+    verdict = verdict_of(s, s.status)
+    if verdict is not None and verdict.confirmed:
+        return next_step(s)
+    lost = proof.health.lost or late(s, proof)
+    if lost is not None:
+        return give_up(s, proof, lost=lost)
+    if verdict is not None and verdict.written and proof.step.sub is Sub.SHIFT:
+        return _goes_on(s, step=replace(proof.step, sub=Sub.CONFIRM))
+    said = "" if verdict is None or not verdict.message else f"; {verdict.message}"
+    blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
+    reason = verdict.reason if verdict is not None and blocked else Reason.STEPPING
+    waiting = wait_for(s, proof, reason=reason, message=proof.step.message + said, until=s.after(1))
+    return replace(waiting, warning=blocked)
+
+
+def _bake(s: Situation, proof: Proof) -> Move:
+    if proof.health.lost is not None:
+        return give_up(s, proof, lost=proof.health.lost)
+    if proof.step.deadline is None or s.now >= proof.step.deadline:
+        return next_step(s)
+    return wait_for(s, proof, reason=Reason.STEPPING, message=proof.step.message)
+
+
+def _goes_on(s: Situation, *, step: Step) -> Move:
+    return Move(
+        status=replace(s.status, step=step),
+        reason=Reason.STEPPING,
+        message=f"revision {_revision(s)}: {step.message}",
+        effects=keep_route(s, s.status),
+        requeue_at=s.now,
+    )
+
+
+def _step(s: Situation) -> Step:
+    assert s.status.step is not None  # noqa: S101 (a canary has a step)
+    return s.status.step
+
+
+def _index(step: Step) -> int:
+    return 0 if step.index is None else step.index
+
+
+def _revision(s: Situation) -> str:
+    return "" if s.status.candidate is None else s.status.candidate.revision

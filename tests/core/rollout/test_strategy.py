@@ -1,0 +1,117 @@
+"""`spec.strategy`: what is read, what is refused by name, what is not built yet, and which edits leave taken steps as they were."""
+
+from typing import Any
+
+import pytest
+
+from lora_operator.api.deployment import Deployment, parse_deployment
+from lora_operator.api.errors import Invalid
+from lora_operator.api.strategy import OnTimeout, StrategyType
+from lora_operator.core.rollout.supported import unsupported
+
+STEPS = "spec.strategy.canary.steps"
+
+
+def deployment(strategy: dict[str, Any] | None = None, **spec: Any) -> Deployment:
+    return parse_deployment(
+        {
+            "metadata": {"name": "fin", "namespace": "shop", "uid": "u"},
+            "spec": {
+                "adapterRef": {"name": "v1"},
+                "runtime": {"profile": "transformers"},
+                "traffic": {"service": {}},
+                **({} if strategy is None else {"strategy": strategy}),
+                **spec,
+            },
+        }
+    )
+
+
+def canary(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Canary", "canary": {"steps": list(steps)}}
+
+
+def test_a_silent_spec_is_replace_with_the_stored_defaults() -> None:
+    strategy = deployment().strategy
+    assert strategy.type is StrategyType.REPLACE
+    assert (strategy.blue_green.switch_delay_seconds, strategy.blue_green.auto_promote) == (None, True)
+    assert strategy.blue_green.keep_previous_seconds == 600
+    assert strategy.steps == ()
+
+
+def test_steps_are_read_in_order() -> None:
+    pause = {"pause": {"timeoutSeconds": 60, "onTimeout": "Promote"}}
+    steps = deployment(canary({"setWeight": 0}, {"pause": {"seconds": 5}}, pause, {"pause": {}})).strategy.steps
+    assert [step.weight for step in steps] == [0, None, None, None]
+    assert [step.bake_seconds for step in steps] == [None, 5, None, None]
+    assert [step.is_approval for step in steps] == [False, False, True, True]
+    assert [(step.timeout_seconds, step.on_timeout) for step in steps[2:]] == [
+        (60, OnTimeout.PROMOTE),
+        (None, OnTimeout.ABORT),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        pytest.param({"type": "BlueGren"}, "spec.strategy.type: found 'BlueGren'", id="an unknown type"),
+        pytest.param(canary({"setWeight": 101}), f"{STEPS}[0].setWeight: found 101", id="a weight above 100"),
+        pytest.param(canary({}), f"{STEPS}[0]: found 'none', expected exactly one of setWeight", id="an empty step"),
+        pytest.param(
+            canary({"setWeight": 5, "pause": {}}), f"{STEPS}[0]: found ['setWeight', 'pause']", id="two in one"
+        ),
+        pytest.param(canary({"pause": {"seconds": 0}}), f"{STEPS}[0].pause.seconds: found 0", id="a pause of nothing"),
+        pytest.param(
+            {"type": "BlueGreen", "blueGreen": {"autoPromote": "no"}},
+            "spec.strategy.blueGreen.autoPromote: found 'no'",
+            id="a word for a boolean",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_named(strategy: dict[str, Any], words: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        deployment(strategy)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "spec", "field"),
+    [
+        pytest.param({"type": "ABTest"}, {}, "spec.strategy.type", id="ABTest"),
+        pytest.param({"type": "Canary"}, {}, STEPS, id="a canary without steps ends with an analysis"),
+        pytest.param(
+            canary({"setWeight": 5}, {"analyse": {"seconds": 60}}), {}, f"{STEPS}[1].analyse", id="an analyse step"
+        ),
+        pytest.param(
+            canary({"setWeight": 5}), {"analysis": {"metrics": [{"name": "e"}]}}, "spec.analysis.metrics", id="metrics"
+        ),
+    ],
+)
+def test_what_is_not_built_yet_is_named(strategy: dict[str, Any], spec: dict[str, Any], field: str) -> None:
+    gap = unsupported(deployment(strategy, **spec))
+    assert gap is not None
+    assert (gap.field, str(gap.reason)) == (field, "NotSupportedYet")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param(None, id="Replace"),
+        pytest.param({"type": "BlueGreen"}, id="BlueGreen"),
+        pytest.param(canary({"setWeight": 5}, {"pause": {}}), id="Canary with weights and pauses"),
+        pytest.param(
+            {**canary({"analyse": {"seconds": 1}}), "type": "BlueGreen"}, id="steps of a type that is not chosen"
+        ),
+    ],
+)
+def test_what_is_built_is_accepted(strategy: dict[str, Any] | None) -> None:
+    assert unsupported(deployment(strategy)) is None
+
+
+def test_a_prefix_changes_with_its_own_steps_alone() -> None:
+    before = deployment(canary({"setWeight": 5}, {"pause": {"seconds": 5}}, {"setWeight": 50})).strategy
+    behind = deployment(canary({"setWeight": 5}, {"pause": {"seconds": 5}}, {"setWeight": 60}, {"pause": {}})).strategy
+    inside = deployment(canary({"setWeight": 5}, {"pause": {"seconds": 6}}, {"setWeight": 50})).strategy
+    assert before.prefix(2) == behind.prefix(2)
+    assert before.prefix(2) != inside.prefix(2)
+    assert before.prefix(1) == inside.prefix(1)
