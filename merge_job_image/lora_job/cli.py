@@ -27,6 +27,7 @@ from lora_job.outcome import (
     write_termination_message,
 )
 from lora_job.progress import Progress
+from lora_job.prune import commands as prune_commands
 from lora_job.reasons import Reason
 from lora_job.sources import commands as source_commands
 from lora_job.strict_json import read_object
@@ -83,6 +84,7 @@ def _recorded_digest(root: Path) -> str:
 merge_commands.register(app)
 source_commands.register(app)
 validate_commands.register(app)
+prune_commands.register(app)
 
 
 def _one_line(text: str) -> str:

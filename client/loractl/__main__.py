@@ -1,0 +1,5 @@
+"""`python -m loractl`."""
+
+from loractl.cli import main
+
+main()

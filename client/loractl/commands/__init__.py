@@ -1,0 +1,1 @@
+"""One module per group of verbs; each adds its own with `register(app)`."""

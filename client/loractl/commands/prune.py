@@ -1,0 +1,192 @@
+"""prune: what nobody names any more in the stores of a namespace; shown by default, removed with --delete. The work is a Job's."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from lora_client.errors import Invalid, TimedOut, Unavailable
+from lora_client.names import ADAPTER, CONTROLLER_REVISION, JOB, LABEL_DEPLOYMENT, LORA_DEPLOYMENT, POD, Kind
+from lora_client.sources import ClaimPath, parse_claim_path
+from loractl.columns import Table
+from loractl.objects import created_at
+from loractl.output import Format
+from loractl.pods import job_ended, trouble_of_pod
+from loractl.prune_job import Names, build_prune_job, names_of, stores_of
+from loractl.session import Session, cluster_command
+from loractl.sizes import amount_of_bytes
+from loractl.verdict import OK
+
+__all__ = ["register"]
+
+PANEL = "Cluster"
+LOOK_SECONDS = 0.5
+START_SECONDS = 120
+DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+Raw = Mapping[str, Any]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    cluster_command(app, panel=PANEL, forms=True)(prune)
+
+
+async def prune(
+    session: Session,
+    *,
+    store: Annotated[
+        str, typer.Option(help="pvc://CLAIM/PATH. Default: every store that a LoRAAdapter of the namespace names.")
+    ] = "",
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this nothing is changed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")] = False,
+    min_age: Annotated[int, typer.Option(min=0, help="Seconds; what is younger stays.")] = 3600,
+    image: Annotated[str, typer.Option(help="Image of lora-job. Default: the one that the operator uses.")] = "",
+) -> int:
+    """Artifacts, half-written directories and cached sources that nobody names; a dry run unless --delete is given."""
+    if delete and not yes and not session.out.console.is_terminal:
+        raise Invalid("--delete without a terminal to ask at: add --yes, or look first without --delete")
+    found = await _names(session)
+    stores = [parse_claim_path(store, where="--store")] if store else found[1]
+    if not stores:
+        raise Invalid(
+            f"no LoRAAdapter of namespace {session.namespace} names a store; name it with --store pvc://CLAIM/PATH"
+        )
+    chosen = image or await _job_image(session)
+    settings: dict[str, Any] = {"image": chosen, "min_age": min_age}
+    ask = delete and not yes
+    entries = [
+        entry for one in stores for entry in await _run(session, one, found[0], delete=delete and not ask, **settings)
+    ]
+    _show(session, entries)
+    doomed = [entry for entry in entries if entry["action"] == "unneeded"]
+    if ask and doomed:
+        typer.confirm(f"Remove {len(doomed)} directories, {_total(doomed)}?", abort=True, err=True)
+        names = (await _names(session))[0]  # read again: somebody may have named one meanwhile
+        gone = [entry for one in stores for entry in await _run(session, one, names, delete=True, **settings)]
+        removed = [entry for entry in gone if entry["action"] == "removed"]
+        session.out.line(f"removed {len(removed)} directories, {_total(removed)}")
+    return OK
+
+
+async def _names(session: Session) -> tuple[Names, list[ClaimPath]]:
+    api, namespace = session.client.api, session.namespace
+    adapters = await api.list(ADAPTER, namespace=namespace)
+    deployments = await api.list(LORA_DEPLOYMENT, namespace=namespace)
+    revisions = await api.list(CONTROLLER_REVISION, namespace=namespace, labels=LABEL_DEPLOYMENT)
+    return names_of(adapters, deployments, revisions), stores_of(adapters)
+
+
+async def _job_image(session: Session) -> str:
+    """What the newest Job of the namespace ran with, else what the operator was told."""
+    api = session.client.api
+    jobs = await api.list(JOB, namespace=session.namespace, labels="app.kubernetes.io/part-of=lora-operator")
+    for job in sorted(jobs, key=created_at, reverse=True):
+        return str(job["spec"]["template"]["spec"]["containers"][0]["image"])
+    labels = "app.kubernetes.io/name=lora-operator,app.kubernetes.io/component=controller"
+    for operator in await api.list(DEPLOYMENT, namespace=None, labels=labels):
+        for container in operator["spec"]["template"]["spec"]["containers"]:
+            for variable in container.get("env") or ():
+                if variable["name"] == "LORA_JOB_IMAGE":
+                    return str(variable["value"])
+    raise Invalid("the image of lora-job is not known here (no Job, no operator was found); name it with --image")
+
+
+async def _run(
+    session: Session, store: ClaimPath, names: Names, *, image: str, min_age: int, delete: bool
+) -> list[dict[str, Any]]:
+    """One Job; what it found, as it said it."""
+    api = session.client.api
+    manifest = build_prune_job(
+        store,
+        names,
+        namespace=session.namespace,
+        image=image,
+        suffix=uuid4().hex[:8],
+        delete=delete,
+        min_age_seconds=min_age,
+    )
+    name = manifest["metadata"]["name"]
+    await api.create(JOB, manifest)
+    session.resume = f"Job {name} goes on; see it with: kubectl -n {session.namespace} logs job/{name}"
+    session.out.say(f"Job {name} looks at {store}" + (" and removes" if delete else ""))
+    await _finished(session, name)
+    entries = await _entries(session, name)
+    session.resume = ""
+    return [{"store": str(store), **entry} for entry in entries]
+
+
+async def _finished(session: Session, name: str) -> None:
+    """Waits for the Job's end.
+
+    Raises:
+        Unavailable: it failed; with its own words.
+        TimedOut: its pod does not start.
+    """
+    api, waited = session.client.api, 0.0
+    while True:
+        job = await api.get(JOB, namespace=session.namespace, name=name)
+        pods = await api.list(POD, namespace=session.namespace, labels=f"batch.kubernetes.io/job-name={name}")
+        trouble = next((found for pod in pods if (found := trouble_of_pod(pod))), None)
+        ended = job_ended(job)
+        if ended == "ended well":
+            return
+        if ended:
+            raise Unavailable(f"Job {name} {ended}: {trouble.words if trouble else 'it left no message'}")
+        if waited >= START_SECONDS and trouble is not None:
+            await api.delete(JOB, namespace=session.namespace, name=name)
+            raise TimedOut(
+                f"Job {name} did not start in {START_SECONDS} s and was removed: {trouble.words}; {trouble.mend(name)}"
+            )
+        await asyncio.sleep(LOOK_SECONDS)
+        waited += LOOK_SECONDS
+
+
+async def _entries(session: Session, name: str) -> list[dict[str, Any]]:
+    from lora_client.logs import job_lines  # noqa: PLC0415 - as kubernetes.aio
+
+    lines = [
+        line.text async for line in job_lines(session.client.api, namespace=session.namespace, job=name, follow=False)
+    ]
+    return [found for line in lines if (found := _parsed(line)) is not None]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "action" in found else None
+
+
+def _show(session: Session, entries: Sequence[Raw]) -> None:
+    out = session.out
+    if out.structured:
+        out.data(list(entries))
+        return
+    shown = [entry for entry in entries if entry["action"] != "kept" or out.format is Format.WIDE]
+    if out.format is Format.NAME:
+        for entry in shown:
+            out.line(f"{entry['store']}/{entry['path']}")
+        return
+    if shown:
+        rows = tuple(
+            (str(e["action"]), str(e["kind"]), amount_of_bytes(e["bytes"]), f"{e['store']}/{e['path']}", str(e["why"]))
+            for e in shown
+        )
+        out.table(Table(("ACTION", "KIND", "SIZE", "PATH", "WHY"), rows, frozenset({3, 4})))
+    kept = len(entries) - len([entry for entry in entries if entry["action"] != "kept"])
+    unneeded = [entry for entry in entries if entry["action"] == "unneeded"]
+    removed = [entry for entry in entries if entry["action"] == "removed"]
+    if removed:
+        out.line(f"removed {len(removed)} directories, {_total(removed)}; {kept} kept")
+    else:
+        out.line(
+            f"{len(unneeded)} directories, {_total(unneeded)}, are named by nobody; {kept} kept; nothing was removed"
+        )
+
+
+def _total(entries: Sequence[Raw]) -> str:
+    return amount_of_bytes(sum(int(entry["bytes"]) for entry in entries))

@@ -1,0 +1,1 @@
+"""What nobody names any more in a store, and its removal."""

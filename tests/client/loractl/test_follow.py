@@ -1,0 +1,262 @@
+"""--watch: lines without a terminal, bars on one, and Ctrl-C that stops nothing."""
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lora_client.logs import Progress
+from lora_client.names import ADAPTER, LORA_DEPLOYMENT, POD
+from loractl.live import lines_of, picture_of
+from loractl.output import Output
+from tests.client.loractl.conftest import (
+    Terminal,
+    adapter,
+    deployment,
+    job_pod,
+    ready_adapter,
+    ready_condition,
+    stable_deployment,
+    version,
+)
+from tests.client.loractl.whole_cluster import WholeCluster
+
+Json = dict[str, Any]
+PATIENCE = 60
+MERGING = {
+    "phase": "Merging",
+    "conditions": ready_condition(reason="Merging", message="Job fin-v2-m-1-1"),
+    "jobs": {"merge": {"name": "fin-v2-m-1-1", "attempt": 1}},
+}
+
+
+def progress_line(done: int) -> str:
+    return json.dumps({"time": "t", "stage": "merge", "done": done, "total": 200, "unit": "tensors", "etaSeconds": 4})
+
+
+def merging(cluster: WholeCluster, *, done: int = 100) -> None:
+    """A merge that runs, with its log."""
+    cluster.put(ADAPTER, adapter(**MERGING))
+    cluster.put(POD, job_pod(phase="Running", containerStatuses=[{"name": "merge", "state": {"running": {}}}]))
+    cluster.logs["fin-v2-m-1-1-x", "merge"] = ["a word for people", progress_line(done)]
+
+
+def once_seen(cluster: WholeCluster, path: str, act: Callable[[], object], *, times: int = 1) -> threading.Thread:
+    """Acts as soon as the client has asked for `path` so often: then it has drawn what was before."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while sum(path in request for request in list(cluster.requests)) < times and time.monotonic() < deadline:
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_without_a_terminal_every_change_is_one_line(loractl: Terminal, cluster: WholeCluster) -> None:
+    merging(cluster, done=200)
+    actor = once_seen(
+        cluster,
+        "/loraadapters/fin-v2",
+        lambda: cluster.set_status(ADAPTER, "fin-v2", ready_adapter()["status"]),
+        times=4,
+    )
+    result = loractl("status", "fin-v2", "--watch")
+    actor.join()
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "LoRAAdapter fin-v2: Merging Job fin-v2-m-1-1"
+    assert "  merge: done, 200 of 200 tensors" in lines
+    assert lines[-1].startswith("LoRAAdapter fin-v2 is Ready")
+    assert len(lines) == len(set(lines))
+
+
+def test_following_ends_with_the_code_of_the_result(loractl: Terminal, cluster: WholeCluster) -> None:
+    merging(cluster)
+    refused = {
+        "phase": "Failed",
+        "conditions": ready_condition(reason="WrongBase", message="names another", stalled=True),
+    }
+    actor = once_seen(cluster, "/log?", lambda: cluster.set_status(ADAPTER, "fin-v2", refused))
+    assert loractl("status", "fin-v2", "--watch").exit_code == 2
+    actor.join()
+
+
+def test_without_the_right_to_read_logs_it_is_followed_all_the_same(loractl: Terminal, cluster: WholeCluster) -> None:
+    merging(cluster)
+    cluster.refused.add("list pods")
+    actor = once_seen(cluster, "/pods?", lambda: cluster.set_status(ADAPTER, "fin-v2", ready_adapter()["status"]))
+    assert loractl("status", "fin-v2", "--watch").exit_code == 0
+    actor.join()
+
+
+class Screen:
+    """`loractl` on a pseudo-terminal of 80 columns."""
+
+    def __init__(self, *arguments: str, kubeconfig: Path) -> None:
+        leader, follower = pty.openpty()
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig),
+            "COLUMNS": "80",
+            "LINES": "24",
+            "TERM": "xterm-256color",
+        }
+        command = [sys.executable, "-m", "loractl", *arguments]
+        self.process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
+        os.close(follower)
+        self._leader, self._seen = leader, ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self._seen += os.read(self._leader, 4096).decode(errors="replace")
+            except OSError:
+                return  # the other end is closed
+
+    @property
+    def raw(self) -> str:
+        return self._seen
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._seen).replace("\r", "")
+
+    def until(self, words: str) -> str:
+        deadline = time.monotonic() + PATIENCE
+        while words not in self.text:
+            assert time.monotonic() < deadline, f"{words!r} never came:\n{self.text}"
+            time.sleep(0.05)
+        return self.text
+
+    def close(self) -> None:
+        """Whatever became of it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+
+    def end(self) -> int:
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        os.close(self._leader)
+        return code
+
+
+Open = Callable[..., Screen]
+
+
+@pytest.fixture
+def screen_of(loractl: Terminal) -> Iterator[Open]:
+    """Opens screens; none outlives the test."""
+    opened: list[Screen] = []
+
+    def open_screen(*arguments: str) -> Screen:
+        opened.append(Screen(*arguments, kubeconfig=loractl.kubeconfig))
+        return opened[-1]
+
+    yield open_screen
+    for screen in opened:
+        screen.close()
+
+
+def test_a_terminal_shows_a_bar_and_colour(screen_of: Open, cluster: WholeCluster) -> None:
+    merging(cluster)
+    screen = screen_of("status", "fin-v2", "--watch")
+    text = screen.until("100 of 200 tensors, 4s left")
+    assert " 50% " in text
+    assert "━" in text
+    assert "\x1b[33m" in screen.raw
+    cluster.set_status(ADAPTER, "fin-v2", ready_adapter()["status"])
+    screen.until("LoRAAdapter fin-v2 is Ready")
+    assert screen.end() == 0
+
+
+def test_ctrl_c_leaves_the_cluster_working_and_tells_the_way_back(screen_of: Open, cluster: WholeCluster) -> None:
+    merging(cluster)
+    screen = screen_of("status", "fin-v2", "--watch", "-n", "finance")
+    screen.until("Merging")
+    screen.process.send_signal(signal.SIGINT)
+    assert screen.end() == 130
+    assert "the work in the cluster goes on" in screen.text
+    assert "loractl status --namespace finance fin-v2 --watch" in screen.text
+    assert "Traceback" not in screen.text
+    assert [request for request in cluster.requests if not request.startswith("GET")] == []
+
+
+def test_a_started_workflow_that_is_left_can_be_found_again(screen_of: Open, cluster: WholeCluster) -> None:
+    words = ("workflow", "fin-v2", "--base", "pvc://m/b", "--adapter", "pvc://m/a")
+    screen = screen_of(*words)
+    screen.until("LoRAAdapter fin-v2")
+    screen.process.send_signal(signal.SIGINT)
+    assert screen.end() == 130
+    identity = cluster.peek(ADAPTER, "fin-v2")["metadata"]["labels"]["loraops.dev/workflow-id"]
+    assert f"loractl status --workflow-id {identity} --watch" in screen.text.replace("\n", "")
+
+
+def rolling() -> Json:
+    return deployment(
+        phase="Stepping",
+        conditions=ready_condition(reason="Stepping", message="a very long message " * 10),
+        stable=version("61fd", ref="fin-v1", weight=95),
+        candidate=version("8adf", ref="fin-v2", weight=5),
+        step={"index": 0, "of": 3, "sub": "Analyse", "startedAt": "2026-01-01T12:00:00Z"},
+    )
+
+
+def drawn(deployed: Json, built: Json, stages: list[Progress]) -> list[str]:
+    console = Console(width=80, force_terminal=False, record=True, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(picture_of(deployed, built, stages, now=Output().now))
+    return capture.get().splitlines()
+
+
+def test_the_picture_of_a_rollout_fits_80_columns_and_shows_where_the_requests_go() -> None:
+    lines = drawn(rolling(), ready_adapter(), [Progress("t", "merge", 2**30, 2**31, "B", 75)])
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "1.0 GiB of 2.0 GiB, 75s left" in text
+    assert re.search(r"stable +━+╸? +95% fin-v1, 1 of 1 pods ready", text)
+    assert re.search(r"candidate +━+╸? +5% fin-v2, 1 of 1 pods ready", text)
+    assert "step 1 of 3, Analyse" in text
+
+
+def test_lines_tell_weights_only_while_there_are_two_versions() -> None:
+    assert "  requests: stable 61fd 95 %, candidate 8adf 5 %" in lines_of(rolling(), None, [])
+    assert not [line for line in lines_of(stable_deployment(), None, []) if "requests" in line]
+
+
+def test_a_stage_without_a_total_does_not_divide_by_zero() -> None:
+    assert "100%" in "\n".join(drawn(stable_deployment(), ready_adapter(), [Progress("t", "verify", 0, 0, "B", None)]))
+
+
+@pytest.mark.parametrize("what", [[], ["lorad"]], ids=["both kinds", "one kind"])
+def test_watch_tells_every_change_until_it_is_stopped(screen_of: Open, cluster: WholeCluster, what: list[str]) -> None:
+    cluster.put(LORA_DEPLOYMENT, stable_deployment())
+    screen = screen_of("watch", *what)
+    screen.until("lorad/fin-assistant  Stable")
+    cluster.set_status(
+        LORA_DEPLOYMENT,
+        "fin-assistant",
+        {"phase": "Preparing", "conditions": ready_condition(reason="Preparing", message="0 of 1")},
+    )
+    screen.until("lorad/fin-assistant  Preparing  0 of 1")
+    cluster.remove(LORA_DEPLOYMENT, "fin-assistant")
+    screen.until("lorad/fin-assistant  Deleted")
+    screen.process.send_signal(signal.SIGINT)
+    assert screen.end() == 130
