@@ -1,10 +1,11 @@
 """What the shell offers after Tab: names from the cluster that the rest of the line means. Quick and silent, or nothing at all."""
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
+
+from loractl.place import Place
 
 if TYPE_CHECKING:
     from lora_client.names import Kind
@@ -54,19 +55,25 @@ def complete_either(ctx: typer.Context, incomplete: str) -> Names:
 
 def _names(ctx: typer.Context, incomplete: str, kind: "Kind") -> Names:
     said = {**(ctx.parent.params if ctx.parent else {}), **{key: value for key, value in ctx.params.items() if value}}
-    read = _reader(kind, {key: said.get(key) or None for key in ("kubeconfig", "context", "namespace")})
+    place = Place(
+        context=str(said.get("context") or ""),
+        kubeconfig=str(said.get("kubeconfig") or ""),
+        namespace=str(said.get("namespace") or ""),
+    )
     try:
-        return [name for name in asyncio.run(asyncio.wait_for(read(), PATIENCE_SECONDS)) if name.startswith(incomplete)]
+        names = asyncio.run(_read(kind, place))
     except Exception:  # noqa: BLE001 - a shell that waits for completions must never see an error
         return []
+    return [name for name in names if name.startswith(incomplete)]
 
 
-def _reader(kind: "Kind", said: dict[str, str | None]) -> Callable[[], "asyncio.Future[Names]"]:
-    async def read() -> Names:
-        from lora_client.api import Api  # noqa: PLC0415
+async def _read(kind: "Kind", place: Place) -> Names:
+    from lora_client.api import Api  # noqa: PLC0415 - only after Tab
 
-        async with await Api.connect(**said, timeout_seconds=PATIENCE_SECONDS) as api:
-            namespace = None if kind.plural == "namespaces" else api.connection.namespace
-            return [str(one["metadata"]["name"]) for one in await api.list(kind, namespace=namespace)]
-
-    return read  # type: ignore[return-value]
+    async with await Api.connect(
+        kubeconfig=place.kubeconfig or None, context=place.context or None, namespace=place.namespace or None
+    ) as api:
+        namespace = None if kind.plural == "namespaces" else api.connection.namespace
+        # Counted from here: what a slow disk takes to import is not the cluster's fault.
+        found = await asyncio.wait_for(api.list(kind, namespace=namespace), PATIENCE_SECONDS)
+        return [str(one["metadata"]["name"]) for one in found]

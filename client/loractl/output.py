@@ -5,7 +5,8 @@ On a terminal lines fit its width and carry colour; otherwise they are whole and
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -78,6 +79,20 @@ class Output:
     def say(self, text: str) -> None:
         """A remark beside the result."""
         self.errors.print(text, soft_wrap=True)
+
+    @contextmanager
+    def passing(self, text: str) -> Iterator[None]:
+        """A word for whoever waits at a terminal; gone when the block ends."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        try:
+            yield
+        finally:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
     def data(self, content: Any) -> None:
         """JSON or YAML."""

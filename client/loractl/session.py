@@ -9,6 +9,7 @@ The options are those of kubectl and may stand before or behind the verb. Nothin
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
@@ -16,11 +17,12 @@ import typer
 
 from loractl.completion import complete_contexts, complete_namespaces
 from loractl.output import Format, Output
+from loractl.place import Place
 
 if TYPE_CHECKING:
     from lora_client.client import LoRAClient
 
-__all__ = ["Interrupted", "Place", "Session", "cluster_command"]
+__all__ = ["Interrupted", "Session", "cluster_command"]
 
 P = ParamSpec("P")
 Context = Annotated[str, typer.Option("--context", help="Context of the kubeconfig.", autocompletion=complete_contexts)]
@@ -35,31 +37,6 @@ SHARED = {"context": Context, "kubeconfig": Kubeconfig, "namespace": Namespace, 
 
 class Interrupted(Exception):
     """Ctrl-C; the message says what goes on without us and how to come back."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which cluster and namespace; empty strings mean what kubectl would take."""
-
-    context: str = ""
-    kubeconfig: str = ""
-    namespace: str = ""
-    debug: bool = False
-
-    def over(self, other: "Place") -> "Place":
-        """What is said here, else what was said there."""
-        return Place(
-            context=self.context or other.context,
-            kubeconfig=self.kubeconfig or other.kubeconfig,
-            namespace=self.namespace or other.namespace,
-            debug=self.debug or other.debug,
-        )
-
-    @property
-    def options(self) -> str:
-        """The same place as options, for commands that a person is told to type."""
-        said = {"--context": self.context, "--kubeconfig": self.kubeconfig, "--namespace": self.namespace}
-        return "".join(f" {option} {value}" for option, value in said.items() if value)
 
 
 @dataclass
@@ -95,7 +72,7 @@ def cluster_command(
             said = Place(**{key: given.pop(key) for key in SHARED})
             place = said.over(ctx.obj) if isinstance(ctx.obj, Place) else said
             form = given.pop("output", Format.TABLE)
-            return run_in(place, lambda session: body(session, **given), form=form)
+            return run_in(place, lambda session: body(session, **given), form=form)  # type: ignore[call-arg]
 
         _dress(command, body, forms=forms)
         app.command(name=name, rich_help_panel=panel)(command)
@@ -109,15 +86,11 @@ def run_in(place: Place, body: Callable[[Session], Awaitable[int | None]], *, fo
     resume: list[str] = []
 
     async def whole() -> int:
-        from lora_client.client import LoRAClient  # noqa: PLC0415 - kubernetes.aio is slow to import
-
-        async with LoRAClient.connect(
-            kubeconfig=place.kubeconfig or None,
-            context=place.context or None,
-            namespace=place.namespace or None,
-            field_manager="loractl",
-        ) as client:
-            session = Session(place=place, client=client, out=Output(form))
+        out = Output(form)
+        async with AsyncExitStack() as stack:
+            with out.passing("connecting …"):
+                client = await stack.enter_async_context(_connect(place))
+            session = Session(place=place, client=client, out=out)
             try:
                 return await body(session) or 0
             finally:
@@ -127,6 +100,17 @@ def run_in(place: Place, body: Callable[[Session], Awaitable[int | None]], *, fo
         return asyncio.run(whole())
     except KeyboardInterrupt:
         raise Interrupted("; ".join(filter(None, resume)) or "nothing in the cluster was stopped") from None
+
+
+def _connect(place: Place) -> "AbstractAsyncContextManager[LoRAClient]":
+    from lora_client.client import LoRAClient  # noqa: PLC0415 - kubernetes.aio is slow to import
+
+    return LoRAClient.connect(
+        kubeconfig=place.kubeconfig or None,
+        context=place.context or None,
+        namespace=place.namespace or None,
+        field_manager="loractl",
+    )
 
 
 def _dress(command: Callable[..., int], body: Callable[..., Any], *, forms: bool) -> None:

@@ -8,7 +8,6 @@ import typer
 from lora_client.errors import Forbidden, NotInstalled
 from lora_client.names import ADAPTER, Kind
 from loractl.findings import RIGHTS, Facts, Finding, Right, judge
-from loractl.output import Format
 from loractl.pages import chain_lines
 from loractl.session import Session, cluster_command
 from loractl.verdict import INFRASTRUCTURE, OK

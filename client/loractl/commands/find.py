@@ -52,9 +52,7 @@ async def get(
     return 0
 
 
-async def list_workflows(
-    session: Session, *, all_namespaces: AllNamespaces = False
-) -> int:
+async def list_workflows(session: Session, *, all_namespaces: AllNamespaces = False) -> int:
     """Workflows, newest first."""
     found = await session.client.list_workflows(all_namespaces=all_namespaces)
     out = session.out

@@ -178,7 +178,6 @@ async def cancel(
     what: Annotated[
         str, typer.Argument(metavar="WORKFLOW-ID|NAME", help="Id of the workflow, or a name of one of its objects.")
     ],
-    *,
 ) -> int:
     """Stop a workflow: its Jobs end, its candidate is given up; what was stable goes on serving."""
     identity = what if _is_uuid(what) else await _id_of(session, what)

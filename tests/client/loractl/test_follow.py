@@ -182,6 +182,7 @@ def test_a_terminal_shows_a_bar_and_colour(screen_of: Open, cluster: WholeCluste
     assert " 50% " in text
     assert "━" in text
     assert "\x1b[33m" in screen.raw
+    assert screen.raw.startswith("connecting …\r\x1b[K")
     cluster.set_status(ADAPTER, "fin-v2", ready_adapter()["status"])
     screen.until("LoRAAdapter fin-v2 is Ready")
     assert screen.end() == 0

@@ -37,24 +37,14 @@ def test_a_command_without_a_cluster_imports_no_torch(tmp_path: object) -> None:
 
 def test_the_local_verbs_become_lora_job_and_pass_everything_on() -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "loractl",
-            "merge",
-            "--base",
-            "/nowhere",
-            "--adapter",
-            "/nowhere",
-            "--output",
-            "/nowhere/x",
-        ],
+        [sys.executable, "-m", "loractl", "merge", "--base", "/a", "--nobody-knows-this"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("lora-job: SourceNotFound:")
+    assert done.stderr.startswith("lora-job: InvalidUsage:")
+    assert "--nobody-knows-this" in done.stderr
 
 
 def test_help_of_a_local_verb_is_lora_jobs_own() -> None:
