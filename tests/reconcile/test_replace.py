@@ -13,6 +13,7 @@ import pytest
 
 from lora_operator.api.kinds import (
     ADAPTER,
+    CLAIM,
     CONTROLLER_REVISION,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
@@ -96,6 +97,34 @@ def test_more_gpus_than_exist_is_refused_with_numbers_and_v1_goes_on() -> None:
     assert "2 in all" in ready["message"]
     assert driver.condition("Available")["status"] == "True"
     assert replicas(driver) == {"v1": 1}
+
+
+def test_replicas_beyond_the_node_of_a_readwriteonce_claim_are_refused_with_the_way_out() -> None:
+    driver = stable(cluster_gpus=2)
+    cluster = driver.cluster
+    node_b = copy.deepcopy(cluster.peek(NODE, "node-a") or {})
+    cluster.put(NODE, {**node_b, "metadata": {"name": "node-b"}})
+    cluster.edit(CLAIM, "models", lambda o: o["spec"].update(accessModes=["ReadWriteOnce"]))
+
+    def three_of_v2() -> None:
+        cluster.edit(LORA_DEPLOYMENT, NAME, lambda o: o["spec"].update(replicas=3))
+        point_to(driver, "v2")
+
+    driver.run(three_of_v2)
+    ready = driver.condition("Ready")
+    assert (ready["reason"], driver.condition("Stalled")["status"]) == ("VolumeNotShareable", "True")
+    assert "ReadWriteMany" in ready["message"]
+    assert served(driver) == "v1"
+
+
+def test_pods_of_a_readwriteonce_claim_follow_each_other() -> None:
+    cluster = Cluster(gpus=2)
+    cluster.edit(CLAIM, "models", lambda o: o["spec"].update(accessModes=["ReadWriteOnce"]))
+    driver = started(cluster)
+    driver.run()
+    template = next(iter(cluster.every(DEPLOYMENT)))["spec"]["template"]
+    term = template["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+    assert term["labelSelector"]["matchExpressions"][0]["key"] in template["metadata"]["labels"]
 
 
 def test_gpus_held_by_others_are_waited_for_and_it_heals() -> None:

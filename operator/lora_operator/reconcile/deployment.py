@@ -30,6 +30,7 @@ from lora_operator.core.build.labels import selector_of
 from lora_operator.core.build.owner import Owner, is_owned
 from lora_operator.core.build.pod_template import PodSettings
 from lora_operator.core.build.revision import Revision, parse_controller_revision
+from lora_operator.core.build.single_node import is_single_node
 from lora_operator.core.rollout.adapter_view import AdapterView, view_adapter
 from lora_operator.core.rollout.capacity import GpuNeed, Supply, read_supply
 from lora_operator.core.rollout.decide import decide, starting_goal
@@ -141,7 +142,10 @@ class DeploymentReconciler:
             return observed
         need = need_of(observed, goal)
         supply = None if need is None else await self._supply(observed, need)
-        return replace(observed, supply=supply, access_modes=await self._access_modes(observed))
+        modes = await self._access_modes(observed)
+        if supply is not None and is_single_node(modes or ()):
+            supply = supply.on_one_node()
+        return replace(observed, supply=supply, access_modes=modes)
 
     async def _supply(self, observed: Observed, need: GpuNeed) -> Supply | None:
         assert observed.spec is not None  # noqa: S101 (there is a goal only with a spec)

@@ -91,6 +91,18 @@ def room(*, total: int, free: int, stable: int = 0, previous: int = 0) -> Room:
     return Room(node="a", total=total, free=free, stable=stable, previous=previous, memory_mib=None)
 
 
+def test_a_claim_of_one_node_leaves_the_node_where_our_version_runs() -> None:
+    away = Room(node="b", total=4, free=4, stable=0, previous=0, memory_mib=None)
+    left = Supply(rooms=(room(total=2, free=1, stable=1), away)).on_one_node()
+    assert (left.rooms[0].node, left.pods_now(GPU), left.out_of_reach) == ("a", 1, 4)
+
+
+def test_before_anything_runs_the_freest_node_takes_a_claim_of_one_node() -> None:
+    away = Room(node="b", total=4, free=3, stable=0, previous=0, memory_mib=None)
+    left = Supply(rooms=(room(total=2, free=2), away)).on_one_node()
+    assert (left.rooms[0].node, left.out_of_reach) == ("b", 2)
+
+
 @pytest.mark.parametrize(
     ("rooms", "has_stable", "fit"),
     [

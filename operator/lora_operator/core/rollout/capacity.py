@@ -44,6 +44,14 @@ class Supply:
     """All nodes that the pods may run on."""
 
     rooms: tuple[Room, ...]
+    out_of_reach: int = 0  # GPUs of nodes that would do but cannot mount the artifact's claim
+
+    def on_one_node(self) -> "Supply":
+        """What is left when a ReadWriteOnce claim keeps all pods on one node: where a version of ours runs, else the freest."""
+        if not self.rooms:
+            return self
+        home = max(self.rooms, key=lambda room: (room.stable + room.previous, room.free, room.node))
+        return Supply(rooms=(home,), out_of_reach=self.total - home.total)
 
     def pods_now(self, need: GpuNeed) -> int:
         """How many pods could start beside everything that runs."""

@@ -145,11 +145,11 @@ def _insufficient(s: Situation, *, need: GpuNeed, fit: Fit) -> Block:
     way = "lower replicas or runtime.resources, or add nodes" if never else "free GPUs or add nodes"
     if beside:
         way += ", or use strategy Replace, which stops the serving version first"
-    return Block(
-        reason=Reason.INSUFFICIENT_GPU,
-        message=f"needs {asked}; the nodes that match have {total} in all, {free} free; {way}",
-        stalled=never,
-    )
+    reason, where = Reason.INSUFFICIENT_GPU, "the nodes that match have"
+    if supply is not None and supply.out_of_reach:
+        reason, where = Reason.VOLUME_NOT_SHAREABLE, "the node that holds the ReadWriteOnce claim has"
+        way = f"put the artifact on ReadWriteMany storage ({supply.out_of_reach} more are on other nodes), or {way}"
+    return Block(reason=reason, message=f"needs {asked}; {where} {total} in all, {free} free; {way}", stalled=never)
 
 
 def _unreachable(s: Situation) -> Block | None:
