@@ -96,7 +96,7 @@ class _Builder:
             raise Refused(
                 Reason.VOCABULARY_MISMATCH,
                 f"{self.adapters[whole.ref.adapter].where}: {embedding} was resized to {whole.shape[0]} tokens, the head has {head}; "
-                "save both (save_embedding_layers=True)",
+                "save the head with the adapter too (modules_to_save)",
             )
         self._set_config("vocab_size", value=whole.shape[0])
 
@@ -224,6 +224,7 @@ def build_plan(*, base: Checkpoint, config: ModelConfig, adapters: Sequence[Adap
     coefficients = recipe.coefficients
     _check_dora(adapters, coefficients)
     for index, (adapter, coefficient) in enumerate(zip(adapters, coefficients, strict=True)):
+        targets.look_up(adapter.modules)
         with regex_time_limit(adapter.config.path):
             add_adapter(adapter, index=index, coefficient=coefficient, targets=targets, changes=changes)
     changes.check(adapters)

@@ -45,6 +45,8 @@ def experts_delta(module: ParamWrapper) -> torch.Tensor:
     parameter = module.get_param()
     count, rank = parameter.shape[0], module.r[NAME]
     a, b = _wide(module.lora_A[NAME].weight), _wide(module.lora_B[NAME].weight)
+    if parameter.dim() == 2:
+        return module.scaling[NAME] * (b @ a)
     found = []
     for expert in range(count):
         one = b[:, expert::count] @ a[expert * rank : (expert + 1) * rank]
@@ -77,10 +79,8 @@ def expected(peft_model: Any, base: Tensors, *, on_disk: Callable[[str], str]) -
             start = weight if weight is not None else module.get_base_layer().weight.detach()
             found[f"{disk}.weight"] = merged_weight(module, start)
             bias = getattr(module.get_base_layer(), "bias", None)
-            if bias is not None:
-                found[f"{disk}.bias"] = _wide(bias)
-                if module.lora_bias.get(NAME, False):
-                    found[f"{disk}.bias"] += module.scaling[NAME] * _wide(module.lora_B[NAME].bias)
+            if bias is not None and module.lora_bias.get(NAME, False):
+                found[f"{disk}.bias"] = _wide(bias) + module.scaling[NAME] * _wide(module.lora_B[NAME].bias)
         elif isinstance(module, ModulesToSaveWrapper):
             for key, value in module.modules_to_save[NAME].state_dict().items():
                 found[f"{disk}.{key}"] = value.double()
@@ -89,11 +89,20 @@ def expected(peft_model: Any, base: Tensors, *, on_disk: Callable[[str], str]) -
             weight = base[f"{disk}.weight"].double().clone()
             weight[list(tokens.token_indices[NAME])] = _wide(tokens.trainable_tokens_delta[NAME])
             found[f"{disk}.weight"] = weight
-    return found
+    return found | _trained_biases(peft_model, on_disk=on_disk)
+
+
+def _trained_biases(peft_model: Any, *, on_disk: Callable[[str], str]) -> Tensors:
+    """Biases of the base that were trained themselves (`bias: all`, `lora_only`)."""
+    return {
+        on_disk(name.replace(".base_layer.", ".")): _wide(parameter)
+        for name, parameter in peft_model.base_model.model.named_parameters()
+        if parameter.requires_grad and name.endswith(".bias") and "lora_" not in name and "modules_to_save" not in name
+    }
 
 
 def experts(peft_model: Any) -> Tensors:
-    """W + Δ of stacked experts by the parameter's name in memory."""
+    """W + Δ of parameters without a module of their own, stacked experts above all, by their names in memory."""
     found: Tensors = {}
     for name, module in peft_model.base_model.model.named_modules():
         if isinstance(module, ParamWrapper):

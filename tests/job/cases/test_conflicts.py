@@ -94,7 +94,7 @@ CONFLICTS: list[tuple[list[Made], str, str, str]] = [
     ([token(VOCABULARY)], "TokenIndex", "64 rows", "a token outside of the vocabulary"),
     ([(tokens(1), {"trainable_token_indices": [1, 2]})], "TokenIndex", "2 tokens", "more tokens than rows"),
     ([(tokens(1), {})], "TokenIndex", "does not say which", "tokens that nobody names"),
-    ([(TWICE, {})], "DuplicateTarget", "q_proj", "one tensor under two names"),
+    ([(TWICE, {})], "DuplicateTarget", "down_proj", "one tensor under two names"),
     ([(NO_BIAS, {"lora_bias": True})], "MissingBias", "q_proj", "a bias to add to that the base does not have"),
     ([(NORM_BIAS, {"bias": "all"})], "WrongBase", "input_layernorm.bias", "a trained bias that the base does not have"),
     ([(WIDE_NORM, {})], "ShapeMismatch", "[33]", "a saved module of another width"),

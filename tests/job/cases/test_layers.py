@@ -22,7 +22,7 @@ def exact(case: Case) -> oracle.Tensors:
 
 PATTERNS = {
     "rank_pattern": {"layers.0.self_attn.q_proj": 2, r".*\.1\..*v_proj": 8, "q_proj": 3},
-    "alpha_pattern": {"q_proj": 5, "layers.0.self_attn.q_proj": 100},
+    "alpha_pattern": {"layers.0.self_attn.q_proj": 40, "q_proj": 5},
     "use_rslora": True,
 }
 LINEAR: list[Any] = [
@@ -138,6 +138,8 @@ def grow(model: Any) -> None:
     ],
 )
 def test_a_vocabulary_that_grew_comes_from_the_adapter(tmp_path: Path, config: dict[str, Any], tied: bool) -> None:
+    if "target_modules" in config and not tied:
+        config = {**config, "modules_to_save": ["lm_head"]}  # PEFT saves the grown head of itself only without factors
     case = make(tmp_path, "qwen3", config, before=grow, tie_word_embeddings=tied)
     assert settings(case)["vocab_size"] == GROWN
     found = oracle.read(case.output)
