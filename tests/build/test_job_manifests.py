@@ -45,6 +45,18 @@ SPECIAL = {
 }
 
 
+COMBINED: dict[str, Any] = {
+    "adapters": [
+        {"name": "main", "weight": 0.7, "source": {"pvc": {"claimName": "models", "path": "adapters/v1"}}},
+        {"name": "style", "weight": -0.25, "source": {"pvc": {"claimName": "shared", "path": "style"}}},
+    ],
+    "merge": {"strategy": "TIES", "scale": 0.5, "t": 0.25, "density": 0.2, "seed": 9007199254740991},
+}
+
+
+RECIPE = ("--strategy", "--scale", "--t", "--density", "--seed")
+
+
 def parsed(**spec: Any) -> Adapter:
     raw = resource(**spec)
     raw["metadata"] |= {"namespace": "shop", "uid": "uid-1"}
@@ -68,6 +80,9 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "job-merge": lambda: build_merge_job(parsed(), name="fin-v1-m-0a1b2c3d-1", memory=2 << 30, settings=SETTINGS),
     "job-merge-special": lambda: build_merge_job(
         parsed(**SPECIAL), name="fin-v1-m-0a1b2c3d-2", memory=4 << 30, settings=SETTINGS
+    ),
+    "job-merge-combined": lambda: build_merge_job(
+        parsed(**COMBINED), name="fin-v1-m-0a1b2c3d-1", memory=2 << 30, settings=SETTINGS
     ),
     "job-validate": validate_job,
     "job-delete": lambda: build_delete_job(
@@ -102,3 +117,30 @@ def test_sources_are_mounted_read_only_and_the_store_is_not() -> None:
     spec = CASES["job-merge"]()["spec"]["template"]["spec"]
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in spec["containers"][0]["volumeMounts"]}
     assert mounts == {"/claims/models": True, "/store": False, "/work": False}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "word"),
+    [
+        ("Linear", "linear"),
+        ("SLERP", "slerp"),
+        ("TaskArithmetic", "task_arithmetic"),
+        ("TIES", "ties"),
+        ("DARELinear", "dare_linear"),
+        ("DARETIES", "dare_ties"),
+    ],
+)
+def test_the_merge_command_says_the_whole_recipe(strategy: str, word: str) -> None:
+    job = build_merge_job(
+        parsed(**COMBINED | {"merge": {**COMBINED["merge"], "strategy": strategy}}),
+        name="x",
+        memory=1,
+        settings=SETTINGS,
+    )
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert [arguments[place + 1] for place, argument in enumerate(arguments) if argument == "--adapter"] == [
+        "/claims/models/adapters/v1=0.7",
+        "/claims/shared/style=-0.25",
+    ]
+    said = {option: arguments[arguments.index(option) + 1] for option in RECIPE}
+    assert said == dict(zip(RECIPE, (word, "0.5", "0.25", "0.2", "9007199254740991"), strict=True))

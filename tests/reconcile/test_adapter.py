@@ -160,10 +160,9 @@ def test_an_image_that_cannot_be_pulled_is_told_and_heals() -> None:
     ("spec", "field"),
     [
         ({"quantization": {"format": "BnbNF4"}}, "spec.quantization.format"),
-        ({"merge": {"strategy": "TIES"}}, "spec.merge.strategy"),
         ({"base": {"source": {"huggingFace": {"repo": "a/b"}}}}, "spec.base.source"),
     ],
-    ids=["quantization", "another strategy", "a remote base"],
+    ids=["quantization", "a remote base"],
 )
 def test_what_is_not_built_yet_is_named_and_nothing_starts(spec: dict[str, Any], field: str) -> None:
     driver = settled(JobWorld(), **spec)
@@ -171,6 +170,45 @@ def test_what_is_not_built_yet_is_named_and_nothing_starts(spec: dict[str, Any],
     assert (ready["reason"], driver.condition("Stalled")["status"]) == ("NotSupportedYet", "True")
     assert field in ready["message"]
     assert driver.world.every(JOB) == []
+
+
+def several(*weights: float) -> list[dict[str, Any]]:
+    """Adapters as a person lists them."""
+    return [
+        {"name": f"a{place}", "weight": weight, "source": {"pvc": {"claimName": "models", "path": f"adapters/{place}"}}}
+        for place, weight in enumerate(weights)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"merge": {"strategy": "SLERP"}}, "spec.adapters"),
+        ({"merge": {"strategy": "SLERP"}, "adapters": several(1, 1, 1)}, "spec.adapters"),
+        ({"merge": {"strategy": "Linear"}, "adapters": several(0.5, -0.5)}, "spec.adapters"),
+        ({"merge": {"strategy": "TIES", "density": 0}, "adapters": several(1, 1)}, "spec.merge.density"),
+        ({"merge": {"strategy": "DARELinear", "density": 0}}, "spec.merge.density"),
+    ],
+    ids=[
+        "SLERP between one adapter and nothing",
+        "SLERP between three adapters",
+        "Linear with weights that cancel",
+        "TIES that keeps nothing",
+        "DARE that keeps nothing",
+    ],
+)
+def test_a_recipe_that_no_merge_can_follow_is_invalid_and_nothing_starts(spec: dict[str, Any], field: str) -> None:
+    driver = settled(JobWorld(), **spec)
+    ready = driver.condition("Ready")
+    assert (ready["reason"], driver.condition("Stalled")["status"]) == ("Invalid", "True")
+    assert field in ready["message"]
+    assert driver.world.every(JOB) == []
+
+
+@pytest.mark.parametrize("strategy", ["Linear", "SLERP", "TaskArithmetic", "TIES", "DARELinear", "DARETIES"])
+def test_every_strategy_of_several_adapters_becomes_ready(strategy: str) -> None:
+    driver = settled(JobWorld(), merge={"strategy": strategy}, adapters=several(0.7, 0.3))
+    assert driver.condition("Ready")["status"] == "True"
 
 
 def test_an_unreadable_spec_is_invalid_and_names_the_field() -> None:

@@ -67,6 +67,8 @@ class Adapter:
     header: Header
     modules: Mapping[str, Mapping[Part, Entry]]
     warnings: tuple[str, ...] = field(default=())
+    digest: str = ""
+    """Of its directory; "" until somebody read all of it."""
 
     @property
     def where(self) -> Path:

@@ -11,7 +11,8 @@ from lora_job.merge.adapter_changes import add_adapter
 from lora_job.merge.adapter_config import regex_time_limit
 from lora_job.merge.changes import Change, Changes, WholeTensor
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Step, Warned
-from lora_job.merge.recipe import OutputDtype, Recipe
+from lora_job.merge.recipe import ELEMENTWISE, OutputDtype, Recipe, Strategy
+from lora_job.merge.strategies.resolve import resolve, usable_weights
 from lora_job.merge.targets import Targets
 from lora_job.model_config import ModelConfig
 from lora_job.outcome import Refused
@@ -124,6 +125,7 @@ class _Builder:
         origin = self.targets.origin(name)
         change = self.changes.get(name) or Change()
         start = change.whole or self._shared_start(name)
+        terms, combination = resolve(self.recipe, change.terms)
         return Step(
             name=name,
             operation=_operation(change, unchanged=unchanged),
@@ -131,7 +133,8 @@ class _Builder:
             shape=start.shape if start else origin.shape,
             source=None if start else origin.name,
             source_dtype=start.dtype if start else origin.dtype,
-            terms=tuple(change.terms),
+            terms=terms,
+            combination=combination,
             magnitude=change.magnitude,
             replacement=start.ref if start else None,
             rows=change.rows,
@@ -198,6 +201,12 @@ class _Builder:
                 if name in part:
                     self.config_changes[f"{prefix}{name}"] = str(self.recipe.dtype)
 
+    def note_slerp_of_one(self) -> None:
+        """Tools that offer slerp as one of three words call it with a single adapter too."""
+        if self.recipe.strategy is Strategy.SLERP and len(self.adapters) == 1:
+            message = "slerp turns between two adapters; with one it does what linear does"
+            self.warnings.append(Warned(code="SlerpOfOne", message=message))
+
 
 def _operation(change: Change, *, unchanged: Operation) -> Operation:
     if change.terms:
@@ -207,30 +216,32 @@ def _operation(change: Change, *, unchanged: Operation) -> Operation:
     return unchanged if change.whole is None else Operation.REPLACE
 
 
-def _check_dora(adapters: Sequence[Adapter], coefficients: Sequence[float]) -> None:
-    """m ⊙ V / ‖V‖ is no delta: it neither adds up with others nor scales."""
-    for adapter, coefficient in zip(adapters, coefficients, strict=True):
-        if adapter.config.use_dora and (len(adapters) > 1 or coefficient != 1.0):
+def _check_dora(adapters: Sequence[Adapter], recipe: Recipe) -> None:
+    """m ⊙ V / ‖V‖ is no delta: it neither adds up with others nor scales, and no part of it can be dropped."""
+    alone = len(adapters) == 1 and recipe.weights[0] * recipe.scale == 1.0 and recipe.strategy not in ELEMENTWISE
+    for adapter in adapters:
+        if adapter.config.use_dora and not alone:
             raise Refused(
                 Reason.UNSUPPORTED_ADAPTER,
-                f"{adapter.where}: a DoRA adapter sets the length of every weight and can only be merged alone, with weight 1 and "
-                f"scale 1; found {len(adapters)} adapters and a factor of {coefficient:g}",
+                f"{adapter.where}: a DoRA adapter sets the length of every weight and can only be merged alone, by linear, with "
+                f"weight 1 and scale 1; found {len(adapters)} adapters, {recipe.strategy}, "
+                f"weights {', '.join(f'{weight:g}' for weight in recipe.weights)} and scale {recipe.scale:g}",
             )
 
 
 def build_plan(*, base: Checkpoint, config: ModelConfig, adapters: Sequence[Adapter], recipe: Recipe) -> Plan:
-    """The plan for a recipe whose strategy is a weighted sum of deltas."""
+    """The plan for a recipe."""
     targets, changes = Targets(base=base, config=config), Changes()
-    coefficients = recipe.coefficients
-    _check_dora(adapters, coefficients)
-    for index, (adapter, coefficient) in enumerate(zip(adapters, coefficients, strict=True)):
+    _check_dora(adapters, recipe)
+    for index, (adapter, weight) in enumerate(zip(adapters, usable_weights(recipe), strict=True)):
         targets.look_up(adapter.modules)
         with regex_time_limit(adapter.config.path):
-            add_adapter(adapter, index=index, coefficient=coefficient, targets=targets, changes=changes)
+            add_adapter(adapter, index=index, coefficient=weight, targets=targets, changes=changes)
     changes.check(adapters)
     builder = _Builder(targets=targets, changes=changes, adapters=adapters, recipe=recipe)
     builder.settle_head()
     builder.set_vocabulary()
     builder.set_dtype()
+    builder.note_slerp_of_one()
     shards = builder.shards()
     return Plan(shards=shards, config_changes=builder.config_changes, warnings=tuple(builder.warnings))

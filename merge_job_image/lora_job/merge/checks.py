@@ -1,7 +1,7 @@
 """Does a written tensor hold what its step says? One check per kind of operation, fed with rows of the file that was written.
 
 whole tensors, rows    the very bytes: nothing is calculated, so nothing may differ
-W + Δ                  finite; ‖W'−W‖ fits ‖Δ‖; a random projection (W'−W)x agrees with Δx, without a dense Δ
+W + low-rank Δ         finite; ‖W'−W‖ fits ‖Δ‖; a random projection (W'−W)x agrees with Δx, without a dense Δ
 other calculations     ‖W' − float64‖ over the whole tensor is what the rounding lost, no more
 """
 
@@ -14,6 +14,8 @@ from lora_job.merge.factors import Deltas
 from lora_job.merge.operations import Calculation, calculate
 from lora_job.merge.plan import Operation, Step
 from lora_job.merge.rounding import TORCH, round_once
+from lora_job.merge.strategies.load import load_sum
+from lora_job.merge.strategies.oracle import load_oracle
 from lora_job.merge.stream import Reader, Sources, matrix_shape
 from lora_job.outcome import Infrastructure
 from lora_job.reasons import Reason
@@ -48,10 +50,10 @@ def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Chec
     """The check that fits a step."""
     if step.is_plain_copy:
         return _SameBytes(step, sources.origin_rows(step))
-    if step.operation is Operation.LORA:
+    if step.operation is Operation.LORA and not step.elementwise:
         return _Projected(step, sources.origin_rows(step), deltas=deltas, seed=seed)
-    exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64)
-    return _Recalculated(step, exact) if step.operation is Operation.DORA else _SameNumbers(step, exact)
+    exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=load_oracle)
+    return _Recalculated(step, exact) if step.terms else _SameNumbers(step, exact)
 
 
 class _SameBytes:
@@ -116,7 +118,7 @@ class _Projected:
         # Another seed for each tensor would need a digest of its name; one vector per width is as good.
         generator = torch.Generator().manual_seed(seed + self._columns)
         self._signs = torch.randint(0, 2, (self._columns,), generator=generator).float().mul_(2).sub_(1)
-        self._expected = deltas.load(step, dtype=torch.float64).project(self._signs.double())
+        self._expected = load_sum(step, deltas, dtype=torch.float64).project(self._signs.double())
         self._residual = 0.0
         self._magnitude = 0.0
         self._moved = 0.0

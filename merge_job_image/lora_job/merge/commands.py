@@ -14,7 +14,9 @@ from lora_job.outcome import Done, Refused
 from lora_job.reasons import Reason
 
 if TYPE_CHECKING:
+    from lora_job.merge.adapter import Adapter
     from lora_job.merge.pipeline import Inspected, MergeRequest
+    from lora_job.merge.plan import Step
 
 __all__ = ["register"]
 
@@ -23,6 +25,11 @@ Base = Annotated[Path, typer.Option(help="Directory of the base model.")]
 Unverified = Annotated[
     bool, typer.Option("--allow-unverified-base", help="Merge although the adapter names another base.")
 ]
+StrategyName = Annotated[str, typer.Option(help="linear|slerp|task_arithmetic|ties|dare_linear|dare_ties")]
+Scale = Annotated[float, typer.Option(help="Factor on the combined delta.")]
+T = Annotated[float, typer.Option(help="slerp: between the first (0) and the second (1) adapter.")]
+Density = Annotated[float, typer.Option(help="ties, dare: share of each delta that is kept, above 0 and up to 1.")]
+Seed = Annotated[int, typer.Option(help="dare: seed of the random drop.")]
 Template = Annotated[str, typer.Option(help="sha256 of the one changed chat template that may come with the adapter.")]
 
 
@@ -37,20 +44,22 @@ def inspect(
     base: Base,
     adapter: Adapters,
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
+    strategy: StrategyName = "linear",
+    scale: Scale = 1.0,
+    t: T = 0.5,
+    density: Density = 0.5,
+    seed: Seed = 0,
     allow_unverified_base: Unverified = False,
     allow_chat_template: Template = "",
 ) -> Done:
     """Show what a merge would do to every tensor; refuses what merge would refuse."""
     from lora_job.merge.pipeline import inspect_sources  # noqa: PLC0415
 
-    inspected = inspect_sources(
-        _request(
-            base,
-            adapter,
-            allow_unverified_base=allow_unverified_base,
-            recipe={"allowed_chat_template": _hex(allow_chat_template)},
-        )
-    )
+    recipe = {
+        "strategy": strategy, "scale": scale, "t": t, "density": density, "seed": seed,
+        "allowed_chat_template": _hex(allow_chat_template),
+    }  # fmt: skip
+    inspected = inspect_sources(_request(base, adapter, allow_unverified_base=allow_unverified_base, recipe=recipe))
     if as_json:
         sys.stdout.write(json.dumps(inspected.plan.as_json(), indent=1) + "\n")
     else:
@@ -67,11 +76,11 @@ def merge(
     output_root: Annotated[
         Path | None, typer.Option(help="Publish below here, in a directory named by the build's hash.")
     ] = None,
-    strategy: Annotated[str, typer.Option(help="linear|slerp|task_arithmetic|ties|dare_linear|dare_ties")] = "linear",
-    scale: Annotated[float, typer.Option(help="Factor on the combined delta.")] = 1.0,
-    t: Annotated[float, typer.Option(help="slerp: between the first (0) and the second (1) adapter.")] = 0.5,
-    density: Annotated[float, typer.Option(help="ties, dare: share of the delta that is kept.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="dare: seed of the random drop.")] = 0,
+    strategy: StrategyName = "linear",
+    scale: Scale = 1.0,
+    t: T = 0.5,
+    density: Density = 0.5,
+    seed: Seed = 0,
     dtype: Annotated[str, typer.Option(help="auto|bfloat16|float16|float32")] = "auto",
     device: Annotated[str, typer.Option(help="auto|cpu|cuda")] = "auto",
     quantization: Annotated[str, typer.Option(help="none|bnb-nf4|bnb-int8|fp8-dynamic|w4a16")] = "none",
@@ -124,15 +133,8 @@ def _request(
     words = {"strategy": Strategy, "dtype": OutputDtype, "quantization": Quantization}
     values = {key: _word(f"--{key}", value, words[key]) if key in words else value for key, value in recipe.items()}
     parsed = Recipe(weights=tuple(weight for _, weight in pairs), **values)
-    if parsed.strategy is not Strategy.LINEAR:
-        raise Refused(Reason.NOT_SUPPORTED_YET, f"--strategy {parsed.strategy}: not supported yet; use linear")
     if parsed.quantization is not Quantization.NONE:
         raise Refused(Reason.NOT_SUPPORTED_YET, f"--quantization {parsed.quantization}: not supported yet; use none")
-    if len(pairs) != 1:
-        raise Refused(
-            Reason.NOT_SUPPORTED_YET,
-            f"--adapter: {len(pairs)} adapters; merging several is not supported yet, give one",
-        )
     return MergeRequest(
         base=check_directory(base, what="base"),
         adapters=tuple(check_directory(path, what="adapter") for path, _ in pairs),
@@ -218,14 +220,23 @@ def _show_plan(inspected: "Inspected") -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("tensor", "operation", "shape", "dtype")
+    table = Table("tensor", "operation", "shape", "dtype", "deltas")
     for step in inspected.plan.steps:
         if not step.is_plain_copy:
-            table.add_row(step.name, str(step.operation), " × ".join(map(str, step.shape)), step.dtype)
+            shape = " × ".join(map(str, step.shape))
+            table.add_row(step.name, str(step.operation), shape, step.dtype, _combined(step, inspected.adapters))
     console = Console()
     console.print(table)
     for warned in inspected.warnings:
         console.print(f"warning {warned.code}: {warned.message}")
+
+
+def _combined(step: "Step", adapters: "Sequence[Adapter]") -> str:
+    """`0.5·style + 1·facts`, or `ties(0.5·style, 1·facts)`."""
+    parts = [f"{term.coefficient:g}·{adapters[term.adapter].name}" for term in step.terms]
+    if step.combination is None:
+        return " + ".join(parts)
+    return f"{step.combination.strategy}({', '.join(parts)})"
 
 
 def _show_result(manifest: Mapping[str, Any], *, final: Path, adopted: bool) -> None:

@@ -77,7 +77,7 @@ class Writer:
     def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter], tick: Tick, stop: threading.Event) -> None:
         self._base = base
         self._adapters = adapters
-        self._deltas = Deltas(adapters)
+        self._deltas = Deltas(adapters, check=self._check)
         self._tick = tick
         self._stop = stop
 

@@ -8,7 +8,7 @@ so that a merge is one product and one rounding. Coefficient and scale are multi
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,11 +16,12 @@ import torch
 
 from lora_job.merge.adapter import Adapter
 from lora_job.merge.plan import Geometry, Ref, Step, Term
+from lora_job.merge.strategies.trim import Trim
 from lora_job.merge.stream import read_tensor
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 
-__all__ = ["Delta", "Deltas", "LowRank", "Stacked", "check_factors", "load_ref"]
+__all__ = ["Delta", "Deltas", "Factors", "LowRank", "Stacked", "check_factors", "load_ref"]
 
 # B of fused experts has the expert fastest: it is turned once for all experts of a layer, not once for each.
 REMEMBERED = 4
@@ -35,11 +36,8 @@ class Delta(Protocol):
     def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
         """weights + Δ of some rows, in `out`."""
 
-    def norm(self) -> float:
-        """‖Δ‖"""
-
-    def project(self, vector: torch.Tensor) -> torch.Tensor:
-        """Δ @ vector."""
+    def norm(self) -> float | None:
+        """‖Δ‖ where it is known without a dense pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +59,7 @@ class LowRank:
         return float(((left.T @ left) * (right @ right.T)).sum().clamp_min(0).sqrt())
 
     def project(self, vector: torch.Tensor) -> torch.Tensor:
+        """Δ @ vector."""
         return self.left @ (self.right @ vector)
 
 
@@ -95,7 +94,12 @@ class Stacked:
         return float(((left.mT @ left) * (right @ right.mT)).sum().clamp_min(0).sqrt())
 
     def project(self, vector: torch.Tensor) -> torch.Tensor:
+        """Δ @ vector."""
         return (self.left @ (self.right @ vector).unsqueeze(-1)).reshape(-1)
+
+
+Factors = LowRank | Stacked
+"""A delta that is known without its elements."""
 
 
 def load_ref(ref: Ref, adapters: Sequence[Adapter]) -> torch.Tensor:
@@ -107,13 +111,21 @@ def load_ref(ref: Ref, adapters: Sequence[Adapter]) -> torch.Tensor:
 class Deltas:
     """Loads deltas for one build; safe to use from several threads."""
 
-    def __init__(self, adapters: Sequence[Adapter]) -> None:
+    def __init__(self, adapters: Sequence[Adapter], *, check: Callable[[], None] = lambda: None) -> None:
+        """`check` raises when long work must stop."""
         self._adapters = adapters
+        self.check = check
+        self.trims: dict[str, tuple[Trim, ...]] = {}
+        """ties: by tensor, what each adapter's delta is cut to; found once, used by all."""
         self._by_expert: OrderedDict[tuple[int, str], torch.Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, step: Step, *, dtype: torch.dtype) -> Delta:
-        """The delta of one tensor, ready to add."""
+    def digest(self, adapter: int) -> str:
+        """An adapter's digest."""
+        return self._adapters[adapter].digest
+
+    def load(self, step: Step, *, dtype: torch.dtype) -> Factors:
+        """The sum of a step's terms, ready to add."""
         sides = [self._sides(term) for term in step.terms]
         left = torch.cat([left.to(dtype) for left, _ in sides], dim=-1).contiguous()
         right = torch.cat([right.to(dtype) for _, right in sides], dim=-2).contiguous()

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,11 @@ class Inspected:
     sidecars: Sidecars
     warnings: tuple[Warned, ...]
 
+    def with_digests(self, digests: Sequence[str]) -> "Inspected":
+        """The same, once the adapters were read whole."""
+        known = zip(self.adapters, digests, strict=True)
+        return replace(self, adapters=tuple(replace(adapter, digest=digest) for adapter, digest in known))
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sources:
@@ -104,6 +109,7 @@ def merge_sources(request: MergeRequest) -> tuple[Path, dict[str, Any], bool]:
     started = time.monotonic()
     inspected = inspect_sources(request)
     sources = _read_sources(request)
+    inspected = inspected.with_digests(sources.digests[1:])
     build = build_hash(request.recipe, base=sources.digests[0], adapters=sources.digests[1:])
     final = request.output if request.output is not None else _under(request.output_root, build)
     check_separate(final, sources=sources.roots)

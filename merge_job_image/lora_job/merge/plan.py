@@ -11,10 +11,23 @@ from enum import StrEnum
 from math import prod
 from typing import Any
 
-from lora_job.merge.recipe import canonical
+from lora_job.merge.recipe import ELEMENTWISE, Strategy, canonical
 from lora_job.tensors import DTYPE_BYTES
 
-__all__ = ["WHOLE", "ExpertPart", "Geometry", "Operation", "Plan", "Ref", "Rows", "ShardPlan", "Step", "Term", "Warned"]
+__all__ = [
+    "WHOLE",
+    "Combination",
+    "ExpertPart",
+    "Geometry",
+    "Operation",
+    "Plan",
+    "Ref",
+    "Rows",
+    "ShardPlan",
+    "Step",
+    "Term",
+    "Warned",
+]
 
 
 class Operation(StrEnum):
@@ -102,6 +115,31 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Combination:
+    """How a step's terms become one delta where that is not their sum; their coefficients are then the adapters' weights."""
+
+    strategy: Strategy
+    scale: float
+    """On the combined delta."""
+    t: float | None = None
+    """slerp alone."""
+    density: float | None = None
+    """ties and dare."""
+    seed: int | None = None
+    """dare alone."""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element is decided by itself, so that the delta is not low-rank."""
+        return self.strategy in ELEMENTWISE
+
+    def as_json(self) -> dict[str, Any]:
+        numbers = {"t": self.t, "density": self.density, "seed": self.seed}
+        said = {name: value for name, value in numbers.items() if value is not None}
+        return {"strategy": str(self.strategy), "scale": self.scale, **said}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """Rows of a tensor that are replaced by the rows of an adapter's tensor."""
 
@@ -125,6 +163,8 @@ class Step:
     source_dtype: str = ""
     """The dtype of what it starts from."""
     terms: tuple[Term, ...] = ()
+    combination: Combination | None = None
+    """None: the terms are added."""
     magnitude: Ref | None = None
     replacement: Ref | None = None
     """The adapter's whole tensor that it starts from instead of the base's."""
@@ -134,6 +174,11 @@ class Step:
     def size(self) -> int:
         """Bytes in the output."""
         return prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether its delta is combined element by element and not low-rank."""
+        return self.combination is not None and self.combination.elementwise
 
     @property
     def is_plain_copy(self) -> bool:
@@ -153,6 +198,8 @@ class Step:
             out["sourceDtype"] = self.source_dtype
         if self.terms:
             out["terms"] = [term.as_json() for term in self.terms]
+        if self.combination is not None:
+            out["combination"] = self.combination.as_json()
         for name, ref in (("magnitude", self.magnitude), ("replacement", self.replacement), ("rows", self.rows)):
             if ref is not None:
                 out[name] = ref.as_json()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,11 +11,20 @@ from typing import Any
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 
-__all__ = ["ENGINE_VERSION", "OutputDtype", "Quantization", "Recipe", "Strategy", "build_hash", "canonical"]
+__all__ = [
+    "ELEMENTWISE",
+    "ENGINE_VERSION",
+    "OutputDtype",
+    "Quantization",
+    "Recipe",
+    "Strategy",
+    "build_hash",
+    "canonical",
+]
 
 ENGINE_VERSION = "1"
 """Part of every build hash: it changes when the same recipe would give other bytes."""
-SMALLEST_SUM = 1e-6
+MOST_ADAPTERS = 8
 
 
 class Strategy(StrEnum):
@@ -27,6 +36,10 @@ class Strategy(StrEnum):
     TIES = "ties"
     DARE_LINEAR = "dare_linear"
     DARE_TIES = "dare_ties"
+
+
+ELEMENTWISE = frozenset({Strategy.TIES, Strategy.DARE_LINEAR, Strategy.DARE_TIES})
+"""Strategies that decide about each element by itself; what they make of low-rank deltas is not low-rank."""
 
 
 class OutputDtype(StrEnum):
@@ -76,22 +89,35 @@ class Recipe:
             "allowedChatTemplate": self.allowed_chat_template,
         }
 
-    @property
-    def coefficients(self) -> tuple[float, ...]:
-        """What each adapter's delta is multiplied with, in the strategies that are a weighted sum.
+    def __post_init__(self) -> None:
+        problem = next(_problems(self), None)
+        if problem is not None:
+            raise Refused(Reason.INVALID_OPTION, problem)
 
-        Linear with several adapters normalises its weights to sum 1; a single one is taken as it is, with its weight.
-        """
-        if self.strategy is not Strategy.LINEAR or len(self.weights) == 1:
-            return tuple(weight * self.scale for weight in self.weights)
-        total = math.fsum(self.weights)
-        if abs(total) < SMALLEST_SUM:
-            raise Refused(
-                Reason.INVALID_OPTION,
-                f"--adapter: the weights {', '.join(f'{weight:g}' for weight in self.weights)} sum to {total:g}, "
-                "and linear divides by their sum; use task_arithmetic, which does not",
-            )
-        return tuple(weight / total * self.scale for weight in self.weights)
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    """What no merge can follow."""
+    count, strategy = len(recipe.weights), recipe.strategy
+    if not 1 <= count <= MOST_ADAPTERS:
+        yield f"--adapter: {count} adapters; expected one to {MOST_ADAPTERS}"
+    bad = next((weight for weight in recipe.weights if not math.isfinite(weight)), None)
+    if bad is not None:
+        yield f"--adapter: weight {bad}; expected a finite number"
+    if not math.isfinite(recipe.scale):
+        yield f"--scale {recipe.scale}: expected a finite number"
+    if not 0.0 <= recipe.t <= 1.0:
+        yield f"--t {recipe.t:g}: expected 0 (the first adapter) to 1 (the second)"
+    if not 0.0 <= recipe.density <= 1.0:
+        yield f"--density {recipe.density:g}: expected a share above 0 and up to 1"
+    if recipe.density == 0.0 and strategy in ELEMENTWISE:
+        yield f"--density 0: {strategy} would keep nothing of any adapter; expected a share above 0 and up to 1"
+    if not 0 <= recipe.seed < 2**63:
+        yield f"--seed {recipe.seed}: expected a whole number from 0 to 2⁶³ − 1"
+    if strategy is Strategy.SLERP and count > 2:
+        yield (
+            f"--strategy slerp: {count} adapters; it turns from the first to the second of exactly two: "
+            "give two, or choose linear, ties or dare_ties"
+        )
 
 
 def canonical(value: object) -> bytes:

@@ -24,6 +24,8 @@ from lora_job.merge.factors import Deltas
 from lora_job.merge.operations import calculate
 from lora_job.merge.plan import Plan, ShardPlan, Step
 from lora_job.merge.rounding import TORCH, round_once, ulp_distance
+from lora_job.merge.strategies.combined import blocks_of
+from lora_job.merge.strategies.oracle import load_oracle, wrong_trim
 from lora_job.merge.stream import Place, Reader, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
@@ -81,7 +83,7 @@ class Verifier:
     ) -> None:
         self._base = base
         self._adapters = adapters
-        self._deltas = Deltas(adapters)
+        self._deltas = Deltas(adapters, check=self._check)
         self._sample = sample
         self._seed = seed
         self._tick = tick
@@ -117,6 +119,10 @@ class Verifier:
             max_ulp=tally.max_ulp,
         )
 
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Terminated(Reason.TERMINATED, "stopped while verifying; nothing was published")
+
     def _verify_step(
         self,
         step: Step,
@@ -127,9 +133,10 @@ class Verifier:
         figures: StepFigures | None,
     ) -> None:
         check = check_of(step, sources=sources, deltas=self._deltas, seed=self._seed)
-        for start, end in chunks(step.shape, item=max(DTYPE_BYTES[step.dtype], DTYPE_BYTES[step.source_dtype])):
-            if self._stop.is_set():
-                raise Terminated(Reason.TERMINATED, "stopped while verifying; nothing was published")
+        # A decision by element is calculated again in the merge's own chunks, so that rounding cannot decide otherwise.
+        sizes = {DTYPE_BYTES[step.source_dtype]} | (set() if step.elementwise else {DTYPE_BYTES[step.dtype]})
+        for start, end in chunks(step.shape, item=max(sizes)):
+            self._check()
             new = written.data(start, end)
             for state in hashes:
                 state.update(memoryview(new.numpy()))  # type: ignore[arg-type]
@@ -138,17 +145,27 @@ class Verifier:
         check.judge(figures)
 
     def _compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
-        rows, columns = matrix_shape(step.shape)
-        count = max(1, min(rows, SAMPLE_ELEMENTS // max(1, columns)))
-        generator = torch.Generator().manual_seed(self._seed)
-        chosen = torch.randperm(rows, generator=generator)[:count].sort().values
-        exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64)
+        problem = wrong_trim(step, self._deltas) if step.elementwise else ""
+        if problem:
+            raise wrong(step, problem)
+        exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
         tally.sampled += 1
-        for row in chosen.tolist():
-            found = exact.rows(row, row + 1)
+        for start, end in self._chosen_rows(step):
+            found = exact.rows(start, end)
             if found.before is None:
                 raise AssertionError("only calculated tensors are sampled")
-            tally.compare(step, new=written.read(row, row + 1), old=found.before, exact=found.after, row=row)
+            tally.compare(step, new=written.read(start, end), old=found.before, exact=found.after, start=start)
+
+    def _chosen_rows(self, step: Step) -> list[tuple[int, int]]:
+        """About SAMPLE_ELEMENTS of a tensor: rows here and there, or one block where rows are only decided in blocks."""
+        generator = torch.Generator().manual_seed(self._seed)
+        if step.elementwise:
+            every = blocks_of(step)
+            return [every[int(torch.randint(len(every), (1,), generator=generator))]]
+        rows, columns = matrix_shape(step.shape)
+        count = max(1, min(rows, SAMPLE_ELEMENTS // max(1, columns)))
+        chosen = torch.randperm(rows, generator=generator)[:count].sort().values
+        return [(row, row + 1) for row in chosen.tolist()]
 
 
 @dataclass(kw_only=True)
@@ -160,7 +177,7 @@ class _Tally:
     mismatched: int = 0
     max_ulp: int = 0
 
-    def compare(self, step: Step, *, new: torch.Tensor, old: torch.Tensor, exact: torch.Tensor, row: int) -> None:
+    def compare(self, step: Step, *, new: torch.Tensor, old: torch.Tensor, exact: torch.Tensor, start: int) -> None:
         expected = round_once(exact, TORCH[step.dtype])
         self.elements += new.numel()
         different = new != expected
@@ -176,7 +193,7 @@ class _Tally:
         self.mismatched += int(counted.sum())
         self.max_ulp = max(self.max_ulp, worst)
         if worst > MAX_ULP:
-            raise wrong(step, f"row {row} is {worst} units in the last place away from float64")
+            raise wrong(step, f"from row {start} on it is {worst} units in the last place away from float64")
 
 
 class _Output:

@@ -123,14 +123,17 @@ class Fidelity:
         }
 
 
-def expect(base: Path, adapters: Sequence[Path], recipe: Recipe) -> Expected:
-    """Plans a recipe; refused where its sources cannot be merged at all."""
+def expect(base: Path, adapters: Sequence[Path], recipe: Recipe, *, digests: Sequence[str] = ()) -> Expected:
+    """Plans a recipe; refused where its sources cannot be merged at all. dare draws by the adapters' `digests`."""
     if len(adapters) != len(recipe.weights):
         raise Refused(
             "WrongAdapters", f"expected {len(recipe.weights)} adapters as in merge.json, found {len(adapters)}"
         )
     checkpoint = read_checkpoint(base)
-    parsed = tuple(read_adapter(path) for path in adapters)
+    parsed = tuple(
+        replace(read_adapter(path), digest=digest)
+        for path, digest in zip(adapters, digests or [""] * len(adapters), strict=True)
+    )
     plan = build_plan(base=checkpoint, config=read_config(base), adapters=parsed, recipe=recipe.for_planning())
     return Expected(base=checkpoint, adapters=parsed, plan=plan)
 

@@ -126,7 +126,7 @@ def check_tensors(options: Options, compared: Compared, *, progress: Progress) -
     if compared.base is None or not compared.adapters or compared.recipe.quantization.lower() != "none":
         return Tensors(non_finite=bad, fidelity=None, problems=[])
     try:
-        expected = fidelity.expect(compared.base, compared.adapters, compared.recipe)
+        expected = fidelity.expect(compared.base, compared.adapters, compared.recipe, digests=compared.adapter_digests)
     except Refused as refused:
         if refused.reason not in fidelity.MISFITS:
             raise

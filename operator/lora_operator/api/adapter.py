@@ -3,7 +3,8 @@
 `None` in a validation field means "not said in the spec": settings, then the built-in value decide (core/adapter/effective.py).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -27,6 +28,9 @@ __all__ = [
     "ValidationSpec",
     "parse_adapter",
 ]
+
+SMALLEST_SUM = 1e-6
+"""Of Linear's weights: it divides by their sum. The merge engine has the same rule."""
 
 
 class Strategy(StrEnum):
@@ -211,6 +215,14 @@ def _parse_recipe(spec: Reader) -> Recipe:
         raise Invalid(field=spec.at("adapters"), found=[], expected="one to eight adapters")
     if strategy is Strategy.SLERP and len(adapters) != 2:
         raise Invalid(field=spec.at("adapters"), found=len(adapters), expected="exactly two adapters for SLERP")
+    _check_weights(spec, strategy, adapters)
+    density = merge.number("density", 0.5)
+    if density <= 0 and strategy in {Strategy.TIES, Strategy.DARE_LINEAR, Strategy.DARE_TIES}:
+        raise Invalid(
+            field=merge.at("density"),
+            found=density,
+            expected=f"above 0 for {strategy}, which keeps that share of each adapter's change",
+        )
     template = merge.text("allowChatTemplateDigest") if "allowChatTemplateDigest" in merge else None
     return Recipe(
         base=parse_source(spec.required("base")),
@@ -219,7 +231,7 @@ def _parse_recipe(spec: Reader) -> Recipe:
         dtype=merge.choice("dtype", Dtype, Dtype.AUTO),
         scale=merge.number("scale", 1.0),
         t=merge.number("t", 0.5),
-        density=merge.number("density", 0.5),
+        density=density,
         seed=merge.integer("seed", 0),
         allow_unverified_base=merge.boolean("allowUnverifiedBase", default=False),
         allow_chat_template_digest=template,
@@ -228,6 +240,17 @@ def _parse_recipe(spec: Reader) -> Recipe:
             key: spec.raw[key] for key in ("base", "adapters", "merge", "quantization", "artifact") if key in spec.raw
         },
     )
+
+
+def _check_weights(spec: Reader, strategy: Strategy, adapters: Sequence[AdapterInput]) -> None:
+    """Linear divides by the sum of several weights."""
+    total = math.fsum(item.weight for item in adapters)
+    if strategy is Strategy.LINEAR and len(adapters) > 1 and abs(total) < SMALLEST_SUM:
+        raise Invalid(
+            field=spec.at("adapters"),
+            found=f"weights that sum to {total:g}",
+            expected="a sum that Linear can divide by; TaskArithmetic does not divide",
+        )
 
 
 def _parse_input(item: Reader) -> AdapterInput:

@@ -8,32 +8,43 @@
 The engine asks in its working dtype and rounds; verification and validation ask in float64 and compare.
 """
 
+from typing import Protocol
+
 import torch
 
-from lora_job.merge.factors import Deltas
+from lora_job.merge.factors import Delta, Deltas
 from lora_job.merge.operations.calculation import Calculated, Calculation
 from lora_job.merge.operations.dora import Dora
 from lora_job.merge.operations.lora import Lora
 from lora_job.merge.operations.rows import ReplacedRows
 from lora_job.merge.operations.whole import Whole
 from lora_job.merge.plan import Operation, Step
+from lora_job.merge.strategies.load import load_delta
 from lora_job.merge.stream import Sources
 
 __all__ = ["Calculated", "Calculation", "calculate", "working_dtype"]
 
 
+class LoadDelta(Protocol):
+    """How a step's delta is calculated: by its strategy, or in another way to check that."""
+
+    def __call__(self, step: Step, deltas: Deltas, *, dtype: torch.dtype) -> Delta: ...
+
+
 def working_dtype(step: Step) -> torch.dtype:
-    """float32 is enough for W + Δ in 16 bits and one rounding; 32 bits, and a quotient of norms, need more."""
-    wide = step.dtype in {"F32", "F64"} or step.operation is Operation.DORA
+    """float32 is enough for W + Δ in 16 bits and one rounding; 32 bits, a quotient of norms and decisions by element need more."""
+    wide = step.dtype in {"F32", "F64"} or step.operation is Operation.DORA or step.elementwise
     return torch.float64 if wide else torch.float32
 
 
-def calculate(step: Step, *, sources: Sources, deltas: Deltas, dtype: torch.dtype) -> Calculation:
+def calculate(
+    step: Step, *, sources: Sources, deltas: Deltas, dtype: torch.dtype, load: LoadDelta = load_delta
+) -> Calculation:
     """The result of a step by rows; factors are loaded now, weights when rows are asked for."""
     reader = sources.origin_rows(step)
     match step.operation:
         case Operation.LORA:
-            return Lora(reader, delta=deltas.load(step, dtype=dtype), dtype=dtype)
+            return Lora(reader, delta=load(step, deltas, dtype=dtype), dtype=dtype)
         case Operation.DORA:
             return Dora(step, reader, deltas=deltas, dtype=dtype)
         case Operation.ROWS:

@@ -5,7 +5,7 @@ Never silently ignored: the field is named, with what works today.
 
 from collections.abc import Callable
 
-from lora_operator.api.adapter import Adapter, Quantization, Strategy
+from lora_operator.api.adapter import Adapter, Quantization
 from lora_operator.api.errors import Invalid
 from lora_operator.api.reasons import Reason
 from lora_operator.api.source import Source
@@ -26,16 +26,6 @@ def _adapter_scheme(adapter: Adapter) -> str | None:
 ROWS: tuple[Row, ...] = (
     ("spec.base.source", lambda adapter: _scheme(adapter.recipe.base), "pvc"),
     ("spec.adapters[].source", _adapter_scheme, "pvc"),
-    (
-        "spec.merge.strategy",
-        lambda adapter: None if adapter.recipe.strategy is Strategy.LINEAR else str(adapter.recipe.strategy),
-        "Linear",
-    ),
-    (
-        "spec.adapters",
-        lambda adapter: f"{len(adapter.recipe.adapters)} adapters" if len(adapter.recipe.adapters) > 1 else None,
-        "one adapter",
-    ),
     (
         "spec.quantization.format",
         lambda adapter: None if adapter.recipe.quantization is Quantization.NONE else str(adapter.recipe.quantization),
