@@ -33,9 +33,10 @@ LABEL_JOB = "batch.kubernetes.io/job-name"
 # Beside what the reason's own mend says, these depend on what else is known.
 _NO_OPERATOR = "See whether the operator runs: `loractl doctor`."
 _SERVED_PODS = frozenset(
-    {"Preparing", "Replacing", "Promoting", "PodFailed", "InsufficientGPU", "ProgressDeadlineExceeded", "WrongModelAnswers",
-     "CapacityLost", "ImageNotAvailable", "PodUnschedulable", "Aborting"}
+    {"Preparing", "Replacing", "Stepping", "Switching", "Promoting", "Aborting", "PodFailed", "InsufficientGPU",
+     "ProgressDeadlineExceeded", "WrongModelAnswers", "CapacityLost", "ImageNotAvailable", "PodUnschedulable"}
 )  # fmt: skip
+"""Reasons that a look at the serving pods explains further."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lora_client.errors import ClientError
+from lora_client.errors import ClientError, TimedOut
 from loractl.explain import current_job
 from loractl.output import Output, coloured
 from loractl.verdict import Verdict, verdict_of_pair
@@ -46,10 +46,28 @@ Look = Callable[[], Awaitable[tuple[Any, Any]]]
 
 
 async def follow(
-    api: "Api", out: Output, look: Look, *, until: Callable[[Sight], Verdict] = lambda sight: sight.verdict
+    api: "Api",
+    out: Output,
+    look: Look,
+    *,
+    until: Callable[[Sight], Verdict] = lambda sight: sight.verdict,
+    seconds: float | None = None,
 ) -> Verdict:
-    """Draws until `until` says that it is over; its verdict."""
-    sight, reader = Sight(), _JobReader(api)
+    """Draws until `until` says that it is over; its verdict.
+
+    Raises:
+        TimedOut: it was not over after `seconds` (None: however long it takes); it goes on.
+    """
+    sight = Sight()
+    try:
+        async with asyncio.timeout(seconds):
+            return await _drawn(sight, api, out, look, until)
+    except TimeoutError:
+        raise TimedOut(f"not over after {seconds:g} s, it goes on: {sight.verdict.sentence}") from None
+
+
+async def _drawn(sight: Sight, api: "Api", out: Output, look: Look, until: Callable[[Sight], Verdict]) -> Verdict:
+    reader = _JobReader(api)
     screen = _Screen(out)
     with screen:
         try:

@@ -15,6 +15,8 @@ Raw = Mapping[str, Any]
 INDENT = 16
 UNCUT = 10_000
 SHORT_DIGEST = 19
+PAUSE_ENDS = {"SpecPaused": "spec.paused: false", "PauseRequested": "`loractl resume NAME`"}
+"""What ends a pause of which reason; a promotion ends all others."""
 
 
 def adapter_page(raw: Raw, *, now: datetime, width: int | None) -> list[str]:
@@ -178,7 +180,9 @@ def _pause(pause: Raw, *, now: datetime, name: str) -> str:
     if not pause:
         return ""
     until = f", until {_until(pause['until'], now=now)}" if pause.get("until") else ""
-    return f"{pause.get('reason', '')} for {age(pause.get('since', ''), now=now)}{until}; go on with `loractl promote {name}`"
+    reason = str(pause.get("reason", ""))
+    way = PAUSE_ENDS.get(reason, "`loractl promote NAME`").replace("NAME", name)
+    return f"{reason} for {age(pause.get('since', ''), now=now)}{until}; go on with {way}"
 
 
 def _analysis(analysis: Raw) -> str:

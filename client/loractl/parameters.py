@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from lora_client.resource import Adapter, Deployment
 
 __all__ = [
-    "AdapterName", "AllNamespaces", "DeploymentName", "EitherName", "Pair", "WatchOption", "find_pair", "kind_named",
+    "AdapterName", "AllNamespaces", "DeploymentName", "EitherName", "Pair", "Timeout", "WatchOption", "find_pair", "kind_named",
     "split_name",
 ]  # fmt: skip
 
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Every namespace.")]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Follow it with live progress until it is over.")]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", min=0, help="Seconds after which following ends with 1; the work goes on.")
+]
 AdapterName = Annotated[str, typer.Argument(help="A LoRAAdapter.", autocompletion=complete_adapters)]
 DeploymentName = Annotated[str, typer.Argument(help="A LoRADeployment.", autocompletion=complete_deployments)]
 EitherName = Annotated[

@@ -13,7 +13,7 @@ from loractl.follow import follow as follow_to_the_end
 from loractl.objects import name_of, status_of
 from loractl.output import Format
 from loractl.pages import adapter_page, chain_lines, deployment_page, report_page
-from loractl.parameters import AdapterName, AllNamespaces, EitherName, WatchOption, find_pair, split_name
+from loractl.parameters import AdapterName, AllNamespaces, EitherName, Timeout, WatchOption, find_pair, split_name
 from loractl.session import Session, cluster_command
 from loractl.verdict import OK, Verdict, verdict_of_pair
 
@@ -38,6 +38,7 @@ async def status(
     workflow_id: Annotated[str, typer.Option("--workflow-id", help="Of the workflow instead of a name.")] = "",
     all_namespaces: AllNamespaces = False,
     watch: WatchOption = False,
+    seconds: Timeout = None,
 ) -> int:
     """How one workflow, deployment or adapter stands; without a name, an overview. The exit code tells the result."""
     if name and workflow_id:
@@ -46,7 +47,7 @@ async def status(
         await show_kinds(session, KINDS, all_namespaces=all_namespaces)
         return OK
     if watch:
-        return await follow_pair(session, name=name, workflow_id=workflow_id)
+        return await follow_pair(session, name=name, workflow_id=workflow_id, seconds=seconds)
     deployment, adapter = await _pair(session, name=name, workflow_id=workflow_id)
     out = session.out
     if out.structured and workflow_id:
@@ -74,7 +75,9 @@ async def _show(session: Session, deployment: Any, adapter: Any, *, workflow_id:
             out.line(line)
 
 
-async def follow_pair(session: Session, *, name: str = "", workflow_id: str = "", wanted: str = "") -> int:
+async def follow_pair(
+    session: Session, *, name: str = "", workflow_id: str = "", wanted: str = "", seconds: float | None = None
+) -> int:
     """Follows what has that name or id to its end; the exit code of its verdict. `wanted`: a phase that was asked for, and is success."""
 
     def until(sight: Sight) -> Verdict:
@@ -86,7 +89,11 @@ async def follow_pair(session: Session, *, name: str = "", workflow_id: str = ""
         f"the work in the cluster goes on; see it again with: loractl status{session.place.options} {again} --watch"
     )
     verdict = await follow_to_the_end(
-        session.client.api, session.out, lambda: _pair(session, name=name, workflow_id=workflow_id), until=until
+        session.client.api,
+        session.out,
+        lambda: _pair(session, name=name, workflow_id=workflow_id),
+        until=until,
+        seconds=seconds,
     )
     session.out.line(verdict.sentence)
     return verdict.exit_code or OK
@@ -116,11 +123,8 @@ async def explain_why(session: Session, name: EitherName) -> int:
     session.out.line()
     if told.todo:
         session.out.line("What to do:")
-        for line in chain_lines([("-", todo) for todo in told.todo[:1]], width=session.out.width):
+        for line in (line for todo in told.todo for line in chain_lines([("-", todo)], width=session.out.width)):
             session.out.line(line)
-        for todo in told.todo[1:]:
-            for line in chain_lines([("-", todo)], width=session.out.width):
-                session.out.line(line)
     else:
         session.out.line("Nothing to do." if told.ready else "Nothing to do but wait: it goes on by itself.")
     return OK

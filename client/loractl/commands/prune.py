@@ -172,11 +172,7 @@ def _show(session: Session, entries: Sequence[Raw]) -> None:
             out.line(f"{entry['store']}/{entry['path']}")
         return
     if shown:
-        rows = tuple(
-            (str(e["action"]), str(e["kind"]), amount_of_bytes(e["bytes"]), f"{e['store']}/{e['path']}", str(e["why"]))
-            for e in shown
-        )
-        out.table(Table(("ACTION", "KIND", "SIZE", "PATH", "WHY"), rows, frozenset({3, 4})))
+        out.table(_table(shown))
     kept = len(entries) - len([entry for entry in entries if entry["action"] != "kept"])
     unneeded = [entry for entry in entries if entry["action"] == "unneeded"]
     removed = [entry for entry in entries if entry["action"] == "removed"]
@@ -186,6 +182,18 @@ def _show(session: Session, entries: Sequence[Raw]) -> None:
         out.line(
             f"{len(unneeded)} directories, {_total(unneeded)}, are named by nobody; {kept} kept; nothing was removed"
         )
+
+
+def _table(entries: Sequence[Raw]) -> Table:
+    """Paths are never cut: they are what a person judges by. The store is told only where there are several."""
+    rows = [
+        (str(e["action"]), str(e["kind"]), amount_of_bytes(e["bytes"]), str(e["path"]), str(e["why"])) for e in entries
+    ]
+    stores = [str(e["store"]) for e in entries]
+    if len(set(stores)) == 1:
+        return Table(("ACTION", "KIND", "SIZE", "PATH", "WHY"), tuple(rows), frozenset({4}))
+    joined = tuple((store, *row) for store, row in zip(stores, rows, strict=True))
+    return Table(("STORE", "ACTION", "KIND", "SIZE", "PATH", "WHY"), joined, frozenset({0, 5}))
 
 
 def _total(entries: Sequence[Raw]) -> str:

@@ -12,7 +12,7 @@ from lora_client.names import LABEL_WORKFLOW
 from loractl.commands.find import workflow_data
 from loractl.commands.look import follow_pair
 from loractl.output import Format
-from loractl.parameters import find_pair
+from loractl.parameters import Timeout, find_pair
 from loractl.recipe import Asked, Mode, Quantization, Rollout, Strategy, build_manifests, build_request
 from loractl.session import Session, cluster_command
 from loractl.verdict import OK, verdict_of_pair
@@ -61,6 +61,7 @@ async def workflow(
         str, typer.Option(help="A UUID4 of your own, so that a repeated call changes nothing.")
     ] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to the end.")] = True,
+    seconds: Timeout = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show the manifests; store nothing.")] = False,
 ) -> int:
     """Merge, validate and roll out: creates LoRAAdapter and LoRADeployment and follows them; exits by the result."""
@@ -68,17 +69,19 @@ async def workflow(
     if file:
         if name or base or adapter:
             raise Invalid("-f takes its names from the manifests: leave out NAME, --base and --adapter")
-        return await _from_files(session, file, identity, wait=wait, dry_run=dry_run)
+        return await _from_files(session, file, identity, wait=wait, seconds=seconds, dry_run=dry_run)
     asked = Asked(
         name=name, base=base, adapters=adapter or [], store=store, deployment=deployment, merge_strategy=merge_strategy,
         quantization=quantization, validation_mode=validation_mode, min_score=min_score, min_safety_score=min_safety_score,
         deploy=deploy, rollout=rollout, profile=profile, image=image, gpus=gpus, replicas=replicas, gateway=gateway,
         hosts=host or [], ingress_class=ingress_class, target_env=target_env, force_deploy=force_deploy,
     )  # fmt: skip
-    return await _from_options(session, asked, identity, wait=wait, dry_run=dry_run)
+    return await _from_options(session, asked, identity, wait=wait, seconds=seconds, dry_run=dry_run)
 
 
-async def _from_options(session: Session, asked: Asked, identity: str, *, wait: bool, dry_run: bool) -> int:
+async def _from_options(
+    session: Session, asked: Asked, identity: str, *, wait: bool, seconds: float | None, dry_run: bool
+) -> int:
     missing = [
         word for word, said in (("NAME", asked.name), ("--base", asked.base), ("--adapter", asked.adapters)) if not said
     ]
@@ -91,10 +94,12 @@ async def _from_options(session: Session, asked: Asked, identity: str, *, wait: 
         manifests = build_manifests(request, workflow_id=identity, namespace=session.namespace)
         return await _show(session, manifests)
     await session.client.run_workflow(request, workflow_id=identity, wait=False)
-    return await _report(session, identity, wait=wait)
+    return await _report(session, identity, wait=wait, seconds=seconds)
 
 
-async def _from_files(session: Session, files: Sequence[Path], identity: str, *, wait: bool, dry_run: bool) -> int:
+async def _from_files(
+    session: Session, files: Sequence[Path], identity: str, *, wait: bool, seconds: float | None, dry_run: bool
+) -> int:
     manifests = [_labelled(one, identity, namespace=session.place.namespace) for one in read_manifests(files)]
     if dry_run:
         return await _show(session, manifests)
@@ -103,7 +108,7 @@ async def _from_files(session: Session, files: Sequence[Path], identity: str, *,
         await session.client.apply(one, dry_run=True)
     stored = [await session.client.apply(one) for one in manifests]
     session.move_to(stored[0].namespace)
-    return await _report(session, identity, wait=wait)
+    return await _report(session, identity, wait=wait, seconds=seconds)
 
 
 async def _show(session: Session, manifests: Sequence[dict[str, Any]]) -> int:
@@ -151,15 +156,15 @@ def _labelled(manifest: dict[str, Any], identity: str, *, namespace: str) -> dic
     return {**manifest, "metadata": meta}
 
 
-async def _report(session: Session, identity: str, *, wait: bool) -> int:
+async def _report(session: Session, identity: str, *, wait: bool, seconds: float | None) -> int:
     out = session.out
     if not wait:
         out.say(f"follow it with: loractl status{session.place.options} --workflow-id {identity} --watch")
         return await _result(session, identity, code=OK)
     out.say(f"workflow {identity}")
     if not out.structured:
-        return await follow_pair(session, workflow_id=identity)
-    found = await session.client.wait_for_workflow(identity)
+        return await follow_pair(session, workflow_id=identity, seconds=seconds)
+    found = await session.client.wait_for_workflow(identity, timeout_seconds=seconds)
     raws = [None if one is None else one.raw for one in (found.deployment, found.adapter)]
     return await _result(session, identity, code=verdict_of_pair(*raws).exit_code or OK)
 

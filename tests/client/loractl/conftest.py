@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from lora_client.names import ADAPTER, JOB, LORA_DEPLOYMENT, POD
 from loractl.cli import app
+from tests.client.loractl.screen import Open, Screen
 from tests.client.loractl.whole_cluster import WholeCluster
 from tests.fakes.api_server import serving, write_kubeconfig
 
@@ -55,6 +56,20 @@ def cluster() -> Iterator[WholeCluster]:
 def loractl(cluster: WholeCluster, tmp_path: Path) -> Terminal:
     """The command, pointed at that server."""
     return Terminal(write_kubeconfig(tmp_path / "kubeconfig", server=cluster.url, namespace=NAMESPACE))
+
+
+@pytest.fixture
+def screen_of(loractl: Terminal) -> Iterator[Open]:
+    """Opens screens; none outlives the test."""
+    opened: list[Screen] = []
+
+    def open_screen(*arguments: str) -> Screen:
+        opened.append(Screen(*arguments, kubeconfig=loractl.kubeconfig))
+        return opened[-1]
+
+    yield open_screen
+    for screen in opened:
+        screen.close()
 
 
 def ready_condition(*, status: str = "False", reason: str, message: str = "", stalled: bool = False) -> list[Json]:

@@ -2,16 +2,11 @@
 
 import io
 import json
-import os
-import pty
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,10 +26,10 @@ from tests.client.loractl.conftest import (
     stable_deployment,
     version,
 )
+from tests.client.loractl.screen import PATIENCE, Open
 from tests.client.loractl.whole_cluster import WholeCluster
 
 Json = dict[str, Any]
-PATIENCE = 60
 MERGING = {
     "phase": "Merging",
     "conditions": ready_condition(reason="Merging", message="Job fin-v2-m-1-1"),
@@ -85,6 +80,14 @@ def test_without_a_terminal_every_change_is_one_line(loractl: Terminal, cluster:
     assert len(lines) == len(set(lines))
 
 
+def test_a_timeout_ends_the_following_and_not_the_work(loractl: Terminal, cluster: WholeCluster) -> None:
+    merging(cluster)
+    result = loractl("status", "fin-v2", "--watch", "--timeout", "1")
+    assert result.exit_code == 1
+    assert "not over after 1 s, it goes on: LoRAAdapter fin-v2 is Merging" in result.stderr
+    assert [request for request in cluster.requests if not request.startswith("GET")] == []
+
+
 def test_following_ends_with_the_code_of_the_result(loractl: Terminal, cluster: WholeCluster) -> None:
     merging(cluster)
     refused = {
@@ -102,77 +105,6 @@ def test_without_the_right_to_read_logs_it_is_followed_all_the_same(loractl: Ter
     actor = once_seen(cluster, "/pods?", lambda: cluster.set_status(ADAPTER, "fin-v2", ready_adapter()["status"]))
     assert loractl("status", "fin-v2", "--watch").exit_code == 0
     actor.join()
-
-
-class Screen:
-    """`loractl` on a pseudo-terminal of 80 columns."""
-
-    def __init__(self, *arguments: str, kubeconfig: Path) -> None:
-        leader, follower = pty.openpty()
-        environment = {
-            **os.environ,
-            "KUBECONFIG": str(kubeconfig),
-            "COLUMNS": "80",
-            "LINES": "24",
-            "TERM": "xterm-256color",
-        }
-        command = [sys.executable, "-m", "loractl", *arguments]
-        self.process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
-        os.close(follower)
-        self._leader, self._seen = leader, ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                self._seen += os.read(self._leader, 4096).decode(errors="replace")
-            except OSError:
-                return  # the other end is closed
-
-    @property
-    def raw(self) -> str:
-        return self._seen
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._seen).replace("\r", "")
-
-    def until(self, words: str) -> str:
-        deadline = time.monotonic() + PATIENCE
-        while words not in self.text:
-            assert time.monotonic() < deadline, f"{words!r} never came:\n{self.text}"
-            time.sleep(0.05)
-        return self.text
-
-    def close(self) -> None:
-        """Whatever became of it."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(PATIENCE)
-
-    def end(self) -> int:
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        os.close(self._leader)
-        return code
-
-
-Open = Callable[..., Screen]
-
-
-@pytest.fixture
-def screen_of(loractl: Terminal) -> Iterator[Open]:
-    """Opens screens; none outlives the test."""
-    opened: list[Screen] = []
-
-    def open_screen(*arguments: str) -> Screen:
-        opened.append(Screen(*arguments, kubeconfig=loractl.kubeconfig))
-        return opened[-1]
-
-    yield open_screen
-    for screen in opened:
-        screen.close()
 
 
 def test_a_terminal_shows_a_bar_and_colour(screen_of: Open, cluster: WholeCluster) -> None:

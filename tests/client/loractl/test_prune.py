@@ -11,6 +11,7 @@ from lora_job.cli import run
 from loractl.commands.doctor import DEPLOYMENT
 from loractl.prune_job import Names, build_prune_job, names_of, stores_of
 from tests.client.loractl.conftest import Terminal, adapter, job_pod, ready_adapter, stable_deployment, version
+from tests.client.loractl.screen import Open
 from tests.client.loractl.whole_cluster import WholeCluster
 
 Json = dict[str, Any]
@@ -188,7 +189,21 @@ def test_by_default_it_only_looks(loractl: Terminal, cluster: WholeCluster) -> N
     assert len(started) == 1
     assert "--delete" not in started[0]
     assert "1 directories, 2.0 KiB, are named by nobody; 1 kept; nothing was removed" in result.stdout
-    assert "pvc://models/artifacts/finance/old/0000000000000001" in result.stdout
+    assert "finance/old/0000000000000001" in result.stdout
+
+
+def test_several_stores_are_told_apart(loractl: Terminal, cluster: WholeCluster) -> None:
+    started = working(cluster)
+    other = ready_adapter("fin-v3")
+    other["spec"]["artifact"]["store"]["pvc"]["path"] = "elsewhere"
+    cluster.put(ADAPTER, other)
+    shown = loractl("prune").stdout
+    assert [arguments[1] for arguments in started] == ["/store/artifacts", "/store/elsewhere"]
+    assert "pvc://models/artifacts" in shown
+    assert "pvc://models/elsewhere" in shown
+    assert (
+        loractl("prune", "-o", "name").stdout.splitlines()[0] == "pvc://models/artifacts/finance/old/0000000000000001"
+    )
 
 
 def test_the_names_of_all_three_kinds_travel_with_it(loractl: Terminal, cluster: WholeCluster) -> None:
@@ -219,6 +234,19 @@ def test_delete_with_a_yes_removes(loractl: Terminal, cluster: WholeCluster) -> 
     assert result.exit_code == 0
     assert "--delete" in started[0]
     assert "removed 1 directories, 2.0 KiB; 1 kept" in result.stdout
+
+
+@pytest.mark.parametrize(("answer", "jobs", "code"), [("y", 2, 0), ("n", 1, 1)])
+def test_at_a_terminal_it_shows_and_asks_first(
+    screen_of: Open, cluster: WholeCluster, answer: str, jobs: int, code: int
+) -> None:
+    started = working(cluster)
+    screen = screen_of("prune", "--delete")
+    assert "/0000000000000001" in screen.until("Remove 1 directories, 2.0 KiB? [y/N]")
+    screen.type(f"{answer}\n")
+    assert screen.end() == code
+    assert ["--delete" in arguments for arguments in started] == [False, True][:jobs]
+    assert ("removed 1 directories" in screen.text) == (answer == "y")
 
 
 def test_a_job_that_fails_is_told_in_its_own_words(loractl: Terminal, cluster: WholeCluster) -> None:
