@@ -30,6 +30,7 @@ SPECIAL = {
         "allowUnverifiedBase": True,
         "allowChatTemplateDigest": "sha256:" + "c" * 64,
     },
+    "quantization": {"format": "W4A16"},
     "job": {
         "queueName": "team-a",
         "serviceAccountName": "jobs",

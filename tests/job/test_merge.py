@@ -191,8 +191,8 @@ def test_refusals(
 
 @pytest.mark.parametrize(
     "option",
-    [("--quantization", "bnb-nf4"), ("--device", "cuda")],
-    ids=["quantization", "a GPU"],
+    [("--device", "cuda")],
+    ids=["a GPU"],
 )
 def test_what_is_not_built_yet_is_named(
     base: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]

@@ -159,10 +159,9 @@ def test_an_image_that_cannot_be_pulled_is_told_and_heals() -> None:
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"quantization": {"format": "BnbNF4"}}, "spec.quantization.format"),
         ({"base": {"source": {"huggingFace": {"repo": "a/b"}}}}, "spec.base.source"),
     ],
-    ids=["quantization", "a remote base"],
+    ids=["a remote base"],
 )
 def test_what_is_not_built_yet_is_named_and_nothing_starts(spec: dict[str, Any], field: str) -> None:
     driver = settled(JobWorld(), **spec)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 from lora_job.tensors import Checkpoint
 
-__all__ = ["EMBEDDINGS", "HEADS", "is_conv1d", "tensor_on_disk"]
+__all__ = ["EMBEDDINGS", "HEADS", "is_conv1d", "names_in_memory", "tensor_on_disk"]
 
 # transformers.pytorch_utils.Conv1D: weight [in, out]. Not told by shape, because square matrices exist.
 _CONV1D = {
@@ -26,6 +26,11 @@ _RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
         (re.compile(r"\.mlp\.experts\.(\d+)\.down_proj$"), r".block_sparse_moe.experts.\1.w2"),
         (re.compile(r"\.mlp\.gate$"), ".block_sparse_moe.gate"),
     ),
+}
+# (on disk, in memory), for the modules that a config.json may have to name.
+_BACK: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
+    "gpt_neox": ((re.compile(r"^embed_out$"), "lm_head"),),
+    "mixtral": ((re.compile(r"\.block_sparse_moe\.gate$"), ".mlp.gate"),),
 }
 # Checkpoints of the bare model (hub GPT-2) lack the prefix that the model with a head gives it.
 _BODY_PREFIXES = ("model.", "transformer.", "gpt_neox.")
@@ -64,6 +69,13 @@ def _spellings(model_type: str, module: str) -> Iterator[str]:
 def tensor_on_disk(model_type: str, module: str, kind: str, *, known: Collection[str]) -> str | None:
     """The base's tensor for `module.kind`, None when it has none."""
     return next((name for spelling in _spellings(model_type, module) if (name := f"{spelling}.{kind}") in known), None)
+
+
+def names_in_memory(model_type: str, module: str) -> list[str]:
+    """Other names that a module on disk has once it is loaded."""
+    return [
+        pattern.sub(replacement, module) for pattern, replacement in _BACK.get(model_type, ()) if pattern.search(module)
+    ]
 
 
 def embedding_on_disk(base: Checkpoint) -> str | None:

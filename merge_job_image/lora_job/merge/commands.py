@@ -30,7 +30,16 @@ Scale = Annotated[float, typer.Option(help="Factor on the combined delta.")]
 T = Annotated[float, typer.Option(help="slerp: between the first (0) and the second (1) adapter.")]
 Density = Annotated[float, typer.Option(help="ties, dare: share of each delta that is kept, above 0 and up to 1.")]
 Seed = Annotated[int, typer.Option(help="dare: seed of the random drop.")]
+QuantizationName = Annotated[str, typer.Option(help="none|bnb-nf4|bnb-int8|fp8-dynamic|w4a16")]
 Template = Annotated[str, typer.Option(help="sha256 of the one changed chat template that may come with the adapter.")]
+# How the resource spells what the command line spells with dashes.
+RESOURCE_WORDS = {
+    "none": "None",
+    "bnb-nf4": "BnbNF4",
+    "bnb-int8": "BnbInt8",
+    "fp8-dynamic": "FP8Dynamic",
+    "w4a16": "W4A16",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +58,7 @@ def inspect(
     t: T = 0.5,
     density: Density = 0.5,
     seed: Seed = 0,
+    quantization: QuantizationName = "none",
     allow_unverified_base: Unverified = False,
     allow_chat_template: Template = "",
 ) -> Done:
@@ -56,7 +66,7 @@ def inspect(
     from lora_job.merge.pipeline import inspect_sources  # noqa: PLC0415
 
     recipe = {
-        "strategy": strategy, "scale": scale, "t": t, "density": density, "seed": seed,
+        "strategy": strategy, "scale": scale, "t": t, "density": density, "seed": seed, "quantization": quantization,
         "allowed_chat_template": _hex(allow_chat_template),
     }  # fmt: skip
     inspected = inspect_sources(_request(base, adapter, allow_unverified_base=allow_unverified_base, recipe=recipe))
@@ -83,7 +93,7 @@ def merge(
     seed: Seed = 0,
     dtype: Annotated[str, typer.Option(help="auto|bfloat16|float16|float32")] = "auto",
     device: Annotated[str, typer.Option(help="auto|cpu|cuda")] = "auto",
-    quantization: Annotated[str, typer.Option(help="none|bnb-nf4|bnb-int8|fp8-dynamic|w4a16")] = "none",
+    quantization: QuantizationName = "none",
     allow_unverified_base: Unverified = False,
     allow_chat_template: Template = "",
     workers: Annotated[int, typer.Option(min=1, help="Files at a time.")] = 2,
@@ -133,8 +143,6 @@ def _request(
     words = {"strategy": Strategy, "dtype": OutputDtype, "quantization": Quantization}
     values = {key: _word(f"--{key}", value, words[key]) if key in words else value for key, value in recipe.items()}
     parsed = Recipe(weights=tuple(weight for _, weight in pairs), **values)
-    if parsed.quantization is not Quantization.NONE:
-        raise Refused(Reason.NOT_SUPPORTED_YET, f"--quantization {parsed.quantization}: not supported yet; use none")
     return MergeRequest(
         base=check_directory(base, what="base"),
         adapters=tuple(check_directory(path, what="adapter") for path, _ in pairs),
@@ -174,7 +182,6 @@ def _done(manifest: Mapping[str, Any], *, final: Path, adopted: bool) -> Done:
         if adopted
         else f"merged {tensors['merged']} tensors in {figures['seconds']} s"
     )
-    quantization = manifest["recipe"]["quantization"]
     return Done(
         message=f"{words}; {manifest['output']['digest']}",
         artifact={
@@ -183,7 +190,7 @@ def _done(manifest: Mapping[str, Any], *, final: Path, adopted: bool) -> Done:
             "path": path,
             "sizeBytes": manifest["output"]["bytes"],
             "dtype": manifest["output"]["dtype"],
-            "quantization": "None" if quantization == "none" else quantization,
+            "quantization": RESOURCE_WORDS[manifest["recipe"]["quantization"]],
             "serving": manifest["serving"],
         },
         figures={
@@ -220,11 +227,12 @@ def _show_plan(inspected: "Inspected") -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("tensor", "operation", "shape", "dtype", "deltas")
+    table = Table("tensor", "operation", "shape", "stored as", "deltas")
     for step in inspected.plan.steps:
         if not step.is_plain_copy:
             shape = " × ".join(map(str, step.shape))
-            table.add_row(step.name, str(step.operation), shape, step.dtype, _combined(step, inspected.adapters))
+            stored = step.encoding or step.dtype
+            table.add_row(step.name, str(step.operation), shape, stored, _combined(step, inspected.adapters))
     console = Console()
     console.print(table)
     for warned in inspected.warnings:

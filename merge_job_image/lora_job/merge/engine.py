@@ -2,12 +2,11 @@
 
     same bytes ─► copy_file_range        the rest ─► 1 MiB of rows, calculated, rounded once, pwrite
 
-What a row's numbers are is operations' business. Memory is the factors of one tensor and a few chunks per worker, whatever the
-model's size; float32 output is calculated in float64.
+What a row's numbers are is operations' business, how they are stored is encode's. Memory is the factors of one tensor and a few
+chunks per worker, whatever the model's size; float32 output is calculated in float64.
 """
 
 import errno
-import json
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -17,16 +16,18 @@ from pathlib import Path
 import torch
 
 from lora_job.merge.adapter import Adapter
+from lora_job.merge.encode import Piece, begin
 from lora_job.merge.factors import Deltas
+from lora_job.merge.layout import Layout, layout_of
 from lora_job.merge.operations import Calculated, calculate, working_dtype
 from lora_job.merge.plan import ShardPlan, Step
-from lora_job.merge.rounding import TORCH, round_once
-from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
+from lora_job.merge.rounding import TORCH
+from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, write_at
 from lora_job.outcome import Infrastructure, Refused, Terminated
 from lora_job.reasons import Reason
-from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header
+from lora_job.tensors import DTYPE_BYTES, Checkpoint
 
-__all__ = ["StepFigures", "Writer", "output_header"]
+__all__ = ["StepFigures", "Writer"]
 
 COPY_BYTES = 64 * 2**20
 Tick = Callable[[int], None]
@@ -49,28 +50,6 @@ class StepFigures:
         return max(0.0, 1.0 - self.lost / self.delta) if self.delta > 0 else None
 
 
-def output_header(shard: ShardPlan, base: Header) -> bytes:
-    """The base's own header where every tensor keeps name, dtype and place, so that even its padding stays; otherwise a new one."""
-    same = len(shard.steps) == len(base.entries) and all(
-        (step.name, step.dtype, step.shape) == (entry.name, entry.dtype, entry.shape)
-        for step, entry in zip(shard.steps, base.entries, strict=True)
-    )
-    if same:
-        return base.raw
-    content: dict[str, object] = {"__metadata__": dict(base.metadata) or {"format": "pt"}}
-    position = 0
-    for step in shard.steps:
-        content[step.name] = {
-            "dtype": step.dtype,
-            "shape": list(step.shape),
-            "data_offsets": [position, position + step.size],
-        }
-        position += step.size
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-(len(text) + 8) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
 class Writer:
     """Writes shards of one build; safe to use from several threads, each with its own shard."""
 
@@ -83,34 +62,40 @@ class Writer:
 
     def write(self, shard: ShardPlan, *, target: Path) -> dict[str, StepFigures]:
         """Writes a whole file, on the disk when this returns; figures by merged tensor."""
-        head = output_header(shard, self._base.shards[shard.file])
+        layout = layout_of(shard, self._base.shards[shard.file])
         figures: dict[str, StepFigures] = {}
         output = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             os.fchmod(output, 0o644)
-            _reserve(output, len(head) + shard.data_bytes, target=target)
-            os.pwrite(output, head, 0)
-            position = len(head)
+            _reserve(output, layout.size, target=target)
+            os.pwrite(output, layout.head, 0)
             with Sources(base=self._base, adapters=self._adapters) as sources:
                 for step in shard.steps:
-                    found = self._write_step(step, output=output, position=position, sources=sources)
+                    found = self._write_step(step, output=output, layout=layout, sources=sources)
                     if found is not None:
                         figures[step.name] = found
-                    position += step.size
         finally:
             os.close(output)
         return figures
 
-    def _write_step(self, step: Step, *, output: int, position: int, sources: Sources) -> StepFigures | None:
+    def _write_step(self, step: Step, *, output: int, layout: Layout, sources: Sources) -> StepFigures | None:
         if step.is_plain_copy:
-            self._copy(sources.origin(step), output, position, step.size)
+            self._copy(sources.origin(step), output, layout.places[step.name], step.size)
             return None
         calculation = calculate(step, sources=sources, deltas=self._deltas, dtype=working_dtype(step))
-        sink = _Sink(step, output=output, position=position, delta=calculation.change_norm())
-        for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype]):
+        encoding = begin(step)
+        sink = _Sink(output, layout)
+        sums = None if step.encoding else _Sums(step, delta=calculation.change_norm())
+        for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype], multiple=encoding.row_multiple):
             self._check()
-            self._tick(sink.put(start, calculation.rows(start, end)))
-        return sink.figures()
+            calculated = calculation.rows(start, end)
+            for piece in encoding.feed(calculated.after, start=start):
+                self._tick(sink.put(piece))
+                if sums is not None:
+                    sums.add(calculated, piece.values)
+        for piece in encoding.finish():
+            self._tick(sink.put(piece))
+        return None if sums is None else sums.figures()
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -128,28 +113,36 @@ class Writer:
 
 
 class _Sink:
-    """Rounds rows once, writes them, and sums up what the rounding did."""
+    """Pieces of stored tensors to their places in the file."""
 
-    def __init__(self, step: Step, *, output: int, position: int, delta: float | None) -> None:
+    def __init__(self, output: int, layout: Layout) -> None:
+        self._output, self._layout = output, layout
+
+    def put(self, piece: Piece) -> int:
+        """The bytes written."""
+        values = piece.values
+        view = memoryview(values.contiguous().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+        write_at(self._output, view, offset=self._layout.places[piece.tensor] + piece.start * values.element_size())
+        return len(view)
+
+
+class _Sums:
+    """What rounding to the stored dtype does to a tensor, while its rows are in the processor's cache."""
+
+    def __init__(self, step: Step, *, delta: float | None) -> None:
         """`delta`: its norm where it is known without a dense pass, otherwise it is summed up here."""
         self._step = step
         self._delta = delta
-        self._dtype = TORCH[step.dtype]
-        self._row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
-        self._output, self._position = output, position
         self._has_delta = False
         self._changed = self._moved = self._lost = 0.0
 
-    def put(self, start: int, calculated: Calculated) -> int:
-        """Takes in rows; the bytes written."""
+    def add(self, calculated: Calculated, result: torch.Tensor) -> None:
+        """Takes in rows and what they were rounded to; overwrites the rows."""
         before, after = calculated.before, calculated.after
-        result = _rounded(after, self._dtype)
-        view = memoryview(result.contiguous().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-        write_at(self._output, view, offset=self._position + start * self._row)
         if before is None:
             if not bool(torch.isfinite(result).all()):
                 raise _not_finite(self._step)
-            return len(view)
+            return
         self._has_delta = True
         if self._delta is None:
             self._changed += _square(after - before)
@@ -157,7 +150,6 @@ class _Sink:
         before.sub_(result)
         self._lost += _square(after)
         self._moved += _square(before)
-        return len(view)
 
     def figures(self) -> StepFigures | None:
         """None for a tensor without a delta."""
@@ -167,10 +159,6 @@ class _Sink:
             raise _not_finite(self._step)
         delta = self._changed**0.5 if self._delta is None else self._delta
         return StepFigures(delta=delta, moved=self._moved**0.5, lost=self._lost**0.5)
-
-
-def _rounded(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return round_once(values, dtype) if values.dtype is torch.float64 else values.to(dtype)
 
 
 def _not_finite(step: Step) -> Refused:

@@ -19,6 +19,7 @@ from lora_job.files import FileFact, list_files, unchanged
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.base_name import check_base_name
 from lora_job.merge.build_plan import build_plan
+from lora_job.merge.encode import quantized_plan
 from lora_job.merge.engine import StepFigures, Writer
 from lora_job.merge.memory import PeakMemory
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Warned
@@ -92,6 +93,7 @@ def inspect_sources(request: MergeRequest) -> Inspected:
             warnings.append(Warned(code="UnverifiedBase", message=message))
         warnings += [Warned(code="Adapter", message=text) for text in adapter.warnings]
     plan = build_plan(base=base, config=config, adapters=adapters, recipe=request.recipe)
+    plan = quantized_plan(plan, config=config, recipe=request.recipe)
     sidecars = gather_sidecars(
         base=request.base,
         adapters=request.adapters,
@@ -223,6 +225,8 @@ def _build(
     retention = {
         name: kept for file in figures.values() for name, one in file.items() if (kept := one.retention) is not None
     }
+    for proof in proofs.values():
+        retention |= proof.retention
     lost = sorted(name for file in figures.values() for name, one in file.items() if one.delta > 0 and one.moved == 0)
     if retention and len(lost) == len(retention) and not _counts(plan)["replaced"]:
         message = f"the output's dtype keeps nothing of the adapter in any of {len(lost)} tensors; use --dtype float32"
@@ -248,6 +252,7 @@ def _build(
             "sampled": sum(proof.sampled for proof in proofs.values()),
             "mismatchedElements": sum(proof.mismatched for proof in proofs.values()),
             "maxUlp": max((proof.max_ulp for proof in proofs.values()), default=0),
+            **_quantized(proofs.values()),
         },
         "warnings": [warned.as_json() for warned in inspected.warnings]
         + [{"code": "DeltaLost", "message": name} for name in lost],
@@ -322,7 +327,9 @@ def _index(inspected: Inspected) -> bytes:
     """The base's index with the sizes and names of the result; total_size is bytes."""
     raw = dict(inspected.base.index or {})
     raw["metadata"] = {**dict(raw.get("metadata") or {}), "total_size": inspected.plan.data_bytes}
-    raw["weight_map"] = {step.name: shard.file for shard in inspected.plan.shards for step in shard.steps}
+    raw["weight_map"] = {
+        one.name: shard.file for shard in inspected.plan.shards for step in shard.steps for one in step.stored
+    }
     return (json.dumps(raw, indent=2) + "\n").encode()
 
 
@@ -332,7 +339,24 @@ def _dtype(plan: Plan) -> str:
     return names.get(found.pop(), "mixed") if len(found) == 1 else "mixed"
 
 
+def _quantized(proofs: Iterable[ShardProof]) -> dict[str, Any]:
+    """What reading quantized layers back has shown; nothing where there are none."""
+    found = [proof for proof in proofs if proof.quantized]
+    if not found:
+        return {}
+    return {
+        "quantizedTensors": sum(proof.quantized for proof in found),
+        "worstOfBound": round(max(proof.worst_of_bound for proof in found), 4),
+    }
+
+
 def _counts(plan: Plan) -> dict[str, int]:
     merged = sum(bool(step.terms) for step in plan.steps)
     replaced = sum(step.operation in {Operation.REPLACE, Operation.ROWS, Operation.ADD} for step in plan.steps)
-    return {"merged": merged, "copied": len(plan.steps) - merged - replaced, "replaced": replaced}
+    quantized = sum(bool(step.encoding) for step in plan.steps)
+    return {
+        "merged": merged,
+        "copied": len(plan.steps) - merged - replaced,
+        "replaced": replaced,
+        **({"quantized": quantized} if quantized else {}),
+    }

@@ -25,6 +25,7 @@ __all__ = [
     "Rows",
     "ShardPlan",
     "Step",
+    "Stored",
     "Term",
     "Warned",
 ]
@@ -151,8 +152,25 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stored:
+    """One tensor of an output file: what its header says."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One tensor of the output."""
+    """One tensor of the result; encoded, it is several tensors of the file."""
 
     name: str
     operation: Operation
@@ -169,11 +187,20 @@ class Step:
     replacement: Ref | None = None
     """The adapter's whole tensor that it starts from instead of the base's."""
     rows: Rows | None = None
+    encoding: str = ""
+    """Format of a quantized tensor, as `--quantization` spells it; "" stores it as itself, in its dtype."""
+    encoded: tuple[Stored, ...] = ()
+    """What a quantized tensor is stored as."""
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """Its tensors in the output."""
+        return self.encoded or (Stored(name=self.name, dtype=self.dtype, shape=self.shape),)
 
     @property
     def size(self) -> int:
         """Bytes in the output."""
-        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return sum(one.size for one in self.stored)
 
     @property
     def elementwise(self) -> bool:
@@ -183,7 +210,7 @@ class Step:
     @property
     def is_plain_copy(self) -> bool:
         """Whether its bytes are those of the tensor it starts from."""
-        return self.operation in WHOLE and self.dtype == self.source_dtype
+        return self.operation in WHOLE and self.dtype == self.source_dtype and not self.encoded
 
     def as_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -203,6 +230,9 @@ class Step:
         for name, ref in (("magnitude", self.magnitude), ("replacement", self.replacement), ("rows", self.rows)):
             if ref is not None:
                 out[name] = ref.as_json()
+        if self.encoding:
+            out["encoding"] = self.encoding
+            out["stored"] = [one.as_json() for one in self.encoded]
         return out
 
 

@@ -208,7 +208,7 @@ def gather_sidecars(
     warnings = _remote_code(config, base)
     changes = dict(config_changes) | ({"auto_map": None} if warnings else {})
     if "quantization_config" in config.raw:
-        changes["quantization_config"] = None
+        changes.setdefault("quantization_config", None)
         warnings.append(
             Warned(
                 code="QuantizationConfigDropped",

@@ -44,10 +44,11 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
     return (prod(shape[:-1]), shape[-1]) if len(shape) > 1 else (shape[0], 1)
 
 
-def chunks(shape: Sequence[int], *, item: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of about 1 MiB."""
+def chunks(shape: Sequence[int], *, item: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of about 1 MiB, each but the last of a `multiple` of rows."""
     rows, columns = matrix_shape(shape)
     step = max(1, CHUNK_BYTES // max(1, columns * item))
+    step = -(-step // multiple) * multiple
     for start in range(0, rows, step):
         yield start, min(rows, start + step)
 

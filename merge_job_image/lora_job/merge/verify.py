@@ -1,35 +1,36 @@
 """Is what was written what the plan says? Always on: the file is read again, against the sources, before anything is published.
 
-    every tensor   the check of its operation (checks.py)
+    every tensor   the check of its operation (checks.py), or of its format when it is quantized (encoded.py)
     a sample       of the calculated ones (first, last, one per kind, at least 16) against float64 rounded once, row by row
 
 The same pass makes the digests of the file and of each tensor.
 """
 
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from lora_job.digest import file_sha256
 from lora_job.merge.adapter import Adapter
 from lora_job.merge.checks import check_of, wrong
-from lora_job.merge.engine import StepFigures, output_header
+from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
+from lora_job.merge.engine import StepFigures
 from lora_job.merge.factors import Deltas
+from lora_job.merge.layout import layout_of
 from lora_job.merge.operations import calculate
 from lora_job.merge.plan import Plan, ShardPlan, Step
 from lora_job.merge.rounding import TORCH, round_once, ulp_distance
 from lora_job.merge.strategies.combined import blocks_of
 from lora_job.merge.strategies.oracle import load_oracle, wrong_trim
-from lora_job.merge.stream import Place, Reader, Sources, chunks, matrix_shape
+from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
-from lora_job.tensors import DTYPE_BYTES, Checkpoint, read_header
+from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header, read_header
 
 __all__ = ["ALLOWED_SHARE", "MAX_ULP", "NEAR_ZERO", "ShardProof", "Verifier", "chosen_sample"]
 
@@ -53,11 +54,17 @@ class ShardProof:
     elements: int
     mismatched: int
     max_ulp: int
+    quantized: int
+    """Quantized layers, all of them read back."""
+    worst_of_bound: float
+    """The largest error of any of their elements, as a share of what the format allows."""
+    retention: Mapping[str, float]
+    """Of quantized layers: ⟨W'−W, Δ⟩ / ‖Δ‖²."""
 
 
 def chosen_sample(plan: Plan) -> frozenset[str]:
     """First, last, one per kind of layer, then evenly spread until there are 16."""
-    merged = [step.name for step in plan.steps if step.terms]
+    merged = [step.name for step in plan.steps if step.terms and not step.encoding]
     kinds = {re.sub(r"\d+", "#", name): name for name in reversed(merged)}
     chosen = {*merged[:1], *merged[-1:], *kinds.values()}
     spread = merged[:: max(1, len(merged) // SAMPLE_TENSORS)]
@@ -91,33 +98,56 @@ class Verifier:
 
     def verify(self, shard: ShardPlan, *, target: Path, figures: Mapping[str, StepFigures]) -> ShardProof:
         """Proof that the file is right, or an error that names the tensor."""
-        head = output_header(shard, self._base.shards[shard.file])
+        layout = layout_of(shard, self._base.shards[shard.file])
         header = read_header(target)
-        if header.raw != head:
+        if header.raw != layout.head:
             raise Infrastructure(Reason.VERIFICATION_FAILED, f"{target}: its header is not the planned one; run again")
         tally = _Tally()
-        file_hash = hashlib.sha256(head)
-        tensors = {}
-        position = len(head)
-        with ExitStack() as stack:
-            sources = stack.enter_context(Sources(base=self._base, adapters=self._adapters))
-            output = stack.enter_context(closing(_Output(target)))
+        file_hash = hashlib.sha256(layout.head)
+        tensors: dict[str, str] = {}
+        with Sources(base=self._base, adapters=self._adapters) as sources, OpenFiles() as files:
             for step in shard.steps:
-                written = output.reader(step, position=position)
+                if step.encoding:
+                    self._verify_encoded(step, sources, header, files=files, tally=tally)
+                    tensors |= _digests(step, header, files=files)
+                    continue
+                written = files.reader(header, header.by_name[step.name])
                 hashes = (file_hash, hashlib.sha256())
                 self._verify_step(step, sources, written, hashes=hashes, figures=figures.get(step.name))
                 if step.name in self._sample:
                     self._compare_exactly(step, sources, written, tally=tally)
                 tensors[step.name] = hashes[1].hexdigest()
-                position += step.size
+        # Quantized tensors are not read in the order they lie in.
+        plain = layout.in_order and not any(step.encoding for step in shard.steps)
         return ShardProof(
-            sha256=file_hash.hexdigest(),
+            sha256=file_hash.hexdigest() if plain else file_sha256(target),
             tensors=tensors,
             sampled=tally.sampled,
             elements=tally.elements,
             mismatched=tally.mismatched,
             max_ulp=tally.max_ulp,
+            quantized=tally.quantized,
+            worst_of_bound=tally.worst_of_bound,
+            retention=tally.retention,
         )
+
+    def _verify_encoded(
+        self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
+    ) -> None:
+        layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
+        exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
+        found = compare_encoded(step, layer, exact, tick=self._ticked)
+        problem = too_far(step, found)
+        if problem:
+            raise wrong(step, problem)
+        tally.quantized += 1
+        tally.worst_of_bound = max(tally.worst_of_bound, found.worst)
+        if found.retention is not None:
+            tally.retention[step.name] = found.retention
+
+    def _ticked(self, count: int) -> None:
+        self._check()
+        self._tick(count)
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -176,6 +206,9 @@ class _Tally:
     elements: int = 0
     mismatched: int = 0
     max_ulp: int = 0
+    quantized: int = 0
+    worst_of_bound: float = 0.0
+    retention: dict[str, float] = field(default_factory=dict)
 
     def compare(self, step: Step, *, new: torch.Tensor, old: torch.Tensor, exact: torch.Tensor, start: int) -> None:
         expected = round_once(exact, TORCH[step.dtype])
@@ -196,17 +229,13 @@ class _Tally:
             raise wrong(step, f"from row {start} on it is {worst} units in the last place away from float64")
 
 
-class _Output:
-    """The file that was written."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-
-    def reader(self, step: Step, *, position: int) -> Reader:
-        """Rows of one of its tensors."""
-        place = Place(descriptor=self._descriptor, begin=position, where=str(self._target))
-        return Reader(place, columns=matrix_shape(step.shape)[1], dtype=step.dtype)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+def _digests(step: Step, header: Header, *, files: OpenFiles) -> dict[str, str]:
+    """sha256 by stored tensor."""
+    found = {}
+    for stored in step.encoded:
+        entry = header.by_name[stored.name]
+        reader, state = files.reader(header, entry), hashlib.sha256()
+        for start, end in chunks(entry.shape, item=DTYPE_BYTES[entry.dtype]):
+            state.update(memoryview(reader.data(start, end).numpy()))  # type: ignore[arg-type]
+        found[stored.name] = state.hexdigest()
+    return found

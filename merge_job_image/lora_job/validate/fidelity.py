@@ -14,10 +14,13 @@ import torch
 
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.build_plan import build_plan
+from lora_job.merge.encode import quantized_plan
+from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
 from lora_job.merge.factors import Deltas
 from lora_job.merge.operations import calculate, working_dtype
 from lora_job.merge.plan import WHOLE, Operation, Plan, Step
 from lora_job.merge.rounding import TORCH, round_once, ulp_distance
+from lora_job.merge.strategies.oracle import load_oracle
 from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks
 from lora_job.merge.verify import ALLOWED_SHARE, MAX_ULP, NEAR_ZERO
 from lora_job.model_config import read_config
@@ -41,6 +44,7 @@ __all__ = [
 
 MISFITS = frozenset({Reason.WRONG_BASE, Reason.UNMATCHED_KEYS, Reason.SHAPE_MISMATCH, Reason.MISSING_BIAS})
 """Refusals of a plan that mean: these adapters were not trained on this base."""
+_FP8 = "F8_E4M3"
 Tick = Callable[[int], None]
 
 
@@ -60,6 +64,10 @@ class Checkpoint:
 
     def entry(self, name: str) -> Entry:
         return self._found[name][1]
+
+    def find(self, name: str) -> tuple[Header, Entry]:
+        """Where a tensor is described."""
+        return self._found[name]
 
     def stored_dtype(self) -> torch.dtype:
         """What its weights are stored as: the dtype of most of its numbers."""
@@ -134,7 +142,9 @@ def expect(base: Path, adapters: Sequence[Path], recipe: Recipe, *, digests: Seq
         replace(read_adapter(path), digest=digest)
         for path, digest in zip(adapters, digests or [""] * len(adapters), strict=True)
     )
-    plan = build_plan(base=checkpoint, config=read_config(base), adapters=parsed, recipe=recipe.for_planning())
+    config, planned = read_config(base), recipe.for_planning()
+    plan = build_plan(base=checkpoint, config=config, adapters=parsed, recipe=planned)
+    plan = quantized_plan(plan, config=config, recipe=planned)
     return Expected(base=checkpoint, adapters=parsed, plan=plan)
 
 
@@ -240,14 +250,39 @@ def _stored_as(step: Step, entry: Entry) -> Step | None:
 
 
 def _unequal_names(model: Checkpoint, steps: Mapping[str, Step]) -> list[Finding]:
-    found = [(name, "is missing from the merged model") for name in steps if name not in set(model.names)]
-    found += [(name, "is not in the base, and no adapter adds it") for name in model.names if name not in steps]
+    planned, there = {one.name for step in steps.values() for one in step.stored}, set(model.names)
+    found = [(name, "is missing from the merged model") for name in planned - there]
+    found += [(name, "is not in the base, and no adapter adds it") for name in there - planned]
     return [Finding(tensor=name, problem=problem, share=1.0, max_ulp=math.inf) for name, problem in sorted(found)]
+
+
+def _check_encoded(
+    step: Step, *, model: Checkpoint, files: OpenFiles, sources: Sources, deltas: Deltas
+) -> tuple[Finding | None, float | None]:
+    """Dequantized, against float64: every element and every scale."""
+    for stored in step.encoded:
+        entry = model.entry(stored.name)
+        if (entry.dtype, entry.shape) != (stored.dtype, stored.shape):
+            problem = f"is {entry.dtype} {entry.shape}, {step.encoding} stores {stored.dtype} {stored.shape}"
+            return Finding(tensor=stored.name, problem=problem, share=1.0, max_ulp=math.inf), None
+    exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=load_oracle)
+    try:
+        found = compare_encoded(step, StoredLayer(step.name, find=model.find, files=files), exact)
+    except (KeyError, ValueError, TypeError) as error:
+        problem = f"holds no state that {step.encoding} can be read with: {error}"
+        return Finding(tensor=step.name, problem=problem, share=1.0, max_ulp=math.inf), None
+    problem = too_far(step, found)
+    if not problem:
+        return None, found.retention
+    kept = "" if found.retention is None else f"; {found.retention:.2f} of the adapter's change is there"
+    return Finding(tensor=step.name, problem=problem + kept, share=1.0, max_ulp=math.inf), found.retention
 
 
 def _check_step(
     step: Step, *, model: Checkpoint, files: OpenFiles, sources: Sources, deltas: Deltas
 ) -> tuple[Finding | None, float | None]:
+    if step.encoding:
+        return _check_encoded(step, model=model, files=files, sources=sources, deltas=deltas)
     entry = model.entry(step.name)
     problem = ""
     stored = _stored_as(step, entry)
@@ -269,7 +304,8 @@ def check(*, model: Checkpoint, expected: Expected, tick: Tick) -> Fidelity:
     findings = _unequal_names(model, steps)
     deltas = Deltas(expected.adapters)
     retentions: list[float] = []
-    there = sorted(set(model.names) & set(steps))
+    names = set(model.names)
+    there = sorted(name for name, step in steps.items() if all(one.name in names for one in step.stored))
     with OpenFiles() as files, Sources(base=expected.base, adapters=expected.adapters) as sources:
         for name in there:
             finding, retention = _check_step(steps[name], model=model, files=files, sources=sources, deltas=deltas)
@@ -293,10 +329,14 @@ def non_finite_tensors(model: Checkpoint, *, tick: Tick) -> list[str]:
         for name in model.names:
             tick(1)
             entry = model.entry(name)
-            if entry.dtype not in FLOATS:
-                continue
             reader = model.reader(name, files=files)
             parts = chunks(entry.shape, item=DTYPE_BYTES[entry.dtype])
-            if not all(bool(torch.isfinite(reader.read(start, end)).all()) for start, end in parts):
-                found.append(name)
+            if entry.dtype == _FP8:
+                # No infinity and one NaN: all bits set but the sign's.
+                finite = all(bool(((reader.data(start, end) & 127) != 127).all()) for start, end in parts)
+            else:
+                finite = entry.dtype not in FLOATS or all(
+                    bool(torch.isfinite(reader.read(start, end)).all()) for start, end in parts
+                )
+            found += [] if finite else [name]
     return found

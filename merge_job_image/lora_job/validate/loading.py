@@ -4,6 +4,7 @@ transformers only logs a report when tensors are missing or left over; here they
 """
 
 import contextlib
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,10 +16,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from lora_job.dequantize import encoding_of
+from lora_job.merge.stream import OpenFiles, read_tensor
 from lora_job.outcome import Ended
+from lora_job.validate.fidelity import Checkpoint
 from lora_job.validate.harness import Subject
+from lora_job.validate.quantized import dequantized, quantized_layers
 
 FLOAT32_LOGITS_LIMIT = 1_000_000_000
 
@@ -88,20 +93,54 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def load(directory: Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Loaded:
-    """Model and tokenizer; `dtype` None chooses by what is stored and what this machine can do."""
-    device = device or best_device()
-    tokenizer = load_tokenizer(directory)
+def _settings_of_quantization(directory: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # the loader says it better
+    found = config.get("quantization_config") if isinstance(config, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _stored_as_floats(directory: Path, *, dtype: torch.dtype | None) -> tuple[Any, dict[str, Any]]:
+    return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
+        directory,
+        dtype=dtype or "auto",
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+
+
+def _stored_quantized(directory: Path, *, encoding: str, dtype: torch.dtype | None) -> tuple[Any, dict[str, Any]]:
+    """The same model with the numbers that its quantized weights stand for: runs anywhere, and in any dtype."""
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    del config.quantization_config
+    dtype = dtype or config.dtype or torch.float32
+    checkpoint = Checkpoint(directory)
+    layers = quantized_layers(checkpoint.names, encoding=encoding)
+    parts = frozenset[str]().union(*layers.values())
+    tensors = {name: read_tensor(*checkpoint.find(name)) for name in checkpoint.names if name not in parts}
+    with OpenFiles() as files:
+        for name in layers:
+            tensors[name] = dequantized(checkpoint, name, encoding=encoding, dtype=dtype, files=files)
+    with torch.device("meta"):
+        architecture = type(AutoModelForCausalLM.from_config(config))
+    return architecture.from_pretrained(  # type: ignore[no-any-return]
+        None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+    )
+
+
+def load_model(directory: Path, *, dtype: torch.dtype | None = None) -> tuple[Any, tuple[str, ...]]:
+    """A model, and what transformers would have said only in its log; `dtype` None takes what is stored."""
+    encoding = encoding_of(_settings_of_quantization(directory))
     try:
         with _quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                directory,
-                dtype=dtype or "auto",
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+            if encoding:
+                model, info = _stored_quantized(directory, encoding=encoding, dtype=dtype)
+            else:
+                model, info = _stored_as_floats(directory, dtype=dtype)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise NotLoadable(f"the model in {directory} cannot be loaded: {_first_line(error)}") from None
     except Exception as error:
@@ -113,12 +152,20 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: torch.dev
         *_named("tensors the model does not know", info["unexpected_keys"]),
         *_named("tensors of another shape than the model's", [key[0] for key in info["mismatched_keys"]]),
     ]
+    return model, tuple(problems)
+
+
+def load(directory: Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Loaded:
+    """Model and tokenizer; `dtype` None chooses by what is stored and what this machine can do."""
+    device = device or best_device()
+    tokenizer = load_tokenizer(directory)
+    model, problems = load_model(directory, dtype=dtype)
     chosen = dtype or compute_dtype(model.dtype, device=device)
     model.to(device=device, dtype=chosen)
     model.eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Loaded(subject=Subject(model=model, tokenizer=tokenizer), problems=tuple(problems), dtype=chosen)
+    return Loaded(subject=Subject(model=model, tokenizer=tokenizer), problems=problems, dtype=chosen)
 
 
 def parameter_count(model: Any) -> int:

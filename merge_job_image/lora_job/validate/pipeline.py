@@ -123,7 +123,7 @@ def check_tensors(options: Options, compared: Compared, *, progress: Progress) -
         return Tensors(non_finite=[], fidelity=None, problems=[f"a safetensors file cannot be read: {error}"])
     with progress.stage("finite", total=len(model.names), unit="tensors") as tick:
         bad = fidelity.non_finite_tensors(model, tick=tick)
-    if compared.base is None or not compared.adapters or compared.recipe.quantization.lower() != "none":
+    if compared.base is None or not compared.adapters:
         return Tensors(non_finite=bad, fidelity=None, problems=[])
     try:
         expected = fidelity.expect(compared.base, compared.adapters, compared.recipe, digests=compared.adapter_digests)

@@ -3,13 +3,24 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lora_job.merge import recipe as merge_recipe
 from lora_job.outcome import Refused
 
 MANIFEST = "merge.json"
+Word = TypeVar("Word", bound=StrEnum)
+
+
+def _word(field: str, value: str, kind: type[Word]) -> Word:
+    try:
+        return kind(value)
+    except ValueError:
+        raise Refused(
+            "UnsupportedRecipe", f"merge.json: field '{field}': expected one of {', '.join(kind)}, found {value!r}"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,29 +33,26 @@ class Recipe:
     t: float = 0.5
     density: float = 0.5
     seed: int = 0
+    dtype: str = "auto"
     quantization: str = "none"
 
     @property
     def has_one_live_adapter(self) -> bool:
-        """Whether running the adapter live must predict the same as the merged model."""
-        return self.strategy == "linear" and self.weights == (1.0,) and self.scale == 1.0
+        """Whether running the adapter live must predict the same as the merged model; quantization predicts otherwise on its own."""
+        plain = self.strategy == "linear" and self.weights == (1.0,) and self.scale == 1.0
+        return plain and self.quantization == "none"
 
     def for_planning(self) -> merge_recipe.Recipe:
-        """The same numbers for the merge engine's plan; the dtype is told by the model's own tensors."""
-        try:
-            strategy = merge_recipe.Strategy(self.strategy)
-        except ValueError:
-            raise Refused(
-                "UnsupportedRecipe",
-                f"merge.json: field 'strategy': expected one of {', '.join(merge_recipe.Strategy)}, found {self.strategy!r}",
-            ) from None
+        """The same numbers for the merge engine's plan."""
         return merge_recipe.Recipe(
-            strategy=strategy,
+            strategy=_word("strategy", self.strategy, merge_recipe.Strategy),
             weights=self.weights,
             scale=self.scale,
             t=self.t,
             density=self.density,
             seed=self.seed,
+            dtype=_word("dtype", self.dtype, merge_recipe.OutputDtype),
+            quantization=_word("quantization", self.quantization, merge_recipe.Quantization),
         )
 
 
@@ -98,6 +106,7 @@ def parse_manifest(raw: object, *, where: str) -> Manifest:
             t=float(recipe.get("t", 0.5)),
             density=float(recipe.get("density", 0.5)),
             seed=int(recipe.get("seed", 0)),
+            dtype=str(recipe.get("dtype", "auto")),
             quantization=str(recipe.get("quantization", "none")),
         )
     except (TypeError, ValueError) as error:

@@ -30,6 +30,35 @@ def test_8b_in_bf16_does_not_fit_and_the_format_that_fits_is_named() -> None:
     assert "quantization.format FP8Dynamic" in refusal
 
 
+def serving(weights: int) -> dict[str, int]:
+    return LLAMA_8B | {"weightsBytes": weights}
+
+
+@pytest.mark.parametrize(
+    ("change", "proposed"),
+    [
+        pytest.param({"serving": serving(16_060_522_496)}, "FP8Dynamic", id="8 bits when they are few enough"),
+        pytest.param({"serving": serving(26_000_000_000)}, "W4A16", id="4 bits when 8 are too many"),
+        pytest.param(
+            {"serving": serving(15_000_000_000), "quantization": "FP8Dynamic"}, "W4A16", id="fewer bits than now"
+        ),
+        pytest.param({"serving": serving(140_000_000_000)}, "", id="none when none fits"),
+        pytest.param(
+            {"serving": serving(15_000_000_000), "quantization": "BnbNF4"}, "", id="none when 4 bits are too many"
+        ),
+    ],
+)
+def test_the_format_that_is_proposed_has_the_most_bits_that_fit(change: dict[str, Any], proposed: str) -> None:
+    refusal = plan(**change).refusal
+    assert "use a larger GPU" in refusal
+    assert ("quantization.format" in refusal) == bool(proposed)
+    assert f"quantization.format {proposed}" in refusal or not proposed
+
+
+def test_what_was_proposed_fits_once_it_is_built() -> None:
+    assert plan(serving=serving(9_080_000_000), quantization="FP8Dynamic").refusal == ""
+
+
 def test_3b_fits_and_the_context_is_cut_to_what_fits() -> None:
     found = plan()
     assert not found.refusal

@@ -32,8 +32,9 @@ class LoadDelta(Protocol):
 
 
 def working_dtype(step: Step) -> torch.dtype:
-    """float32 is enough for W + Δ in 16 bits and one rounding; 32 bits, a quotient of norms and decisions by element need more."""
-    wide = step.dtype in {"F32", "F64"} or step.operation is Operation.DORA or step.elementwise
+    """float32 is enough for W + Δ in 16 bits and one rounding; 32 bits, a quotient of norms and decisions by element need more,
+    and so does a quantized tensor, which is made from the float32 result."""
+    wide = step.dtype in {"F32", "F64"} or step.operation is Operation.DORA or step.elementwise or bool(step.encoding)
     return torch.float64 if wide else torch.float32
 
 

@@ -5,7 +5,7 @@ Never silently ignored: the field is named, with what works today.
 
 from collections.abc import Callable
 
-from lora_operator.api.adapter import Adapter, Quantization
+from lora_operator.api.adapter import Adapter
 from lora_operator.api.errors import Invalid
 from lora_operator.api.reasons import Reason
 from lora_operator.api.source import Source
@@ -26,11 +26,6 @@ def _adapter_scheme(adapter: Adapter) -> str | None:
 ROWS: tuple[Row, ...] = (
     ("spec.base.source", lambda adapter: _scheme(adapter.recipe.base), "pvc"),
     ("spec.adapters[].source", _adapter_scheme, "pvc"),
-    (
-        "spec.quantization.format",
-        lambda adapter: None if adapter.recipe.quantization is Quantization.NONE else str(adapter.recipe.quantization),
-        "None",
-    ),
     (
         "spec.validation.suites",
         lambda adapter: "suites of your own" if adapter.validation.suites else None,
