@@ -8,14 +8,16 @@ the operator's. One client may be shared by many tasks of one event loop. For pl
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import uuid4
 
 from lora_client.api import Api, Missing
+from lora_client.copying import copy_directory
 from lora_client.errors import Invalid, NotFound, Refused, TimedOut, not_found
-from lora_client.logs import LogLine, job_lines, pod_lines
+from lora_client.logs import LogLine, Progress, job_lines, pod_lines
 from lora_client.names import (
     ADAPTER,
     ANNOTATION_WORKFLOW_DEPLOYMENT,
@@ -30,10 +32,11 @@ from lora_client.names import (
     Kind,
     Verb,
 )
+from lora_client.report import read_report
 from lora_client.requests import check_revision, default_revision, parse_revisions, request_patch
 from lora_client.resource import Adapter, Deployment, Request, Resource, Revision
 from lora_client.retrying import Backoff
-from lora_client.sources import LocalDirectory, parse_claim_path, parse_source
+from lora_client.sources import ClaimPath, LocalDirectory, parse_claim_path, parse_source
 from lora_client.watching import watch_objects
 from lora_client.workflow import (
     Workflow,
@@ -358,6 +361,21 @@ class LoRAClient:
             ):
                 yield line
 
+    async def report(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        format: str = "json",  # noqa: A002 (what people call it)
+        image: str | None = None,
+    ) -> bytes:
+        """The last validation's report, `json`, `html` or `rows`, read from the claim through a short-lived pod.
+
+        The scores and gates are in `adapter.validation` already; this is the whole of it, item by item.
+        """
+        adapter = await self.get_adapter(name, namespace=namespace)
+        return await read_report(self.api, adapter, format=format, image=image)
+
     # ---- workflows --------------------------------------------------------------------------------------------------
     async def run_workflow(
         self,
@@ -368,6 +386,8 @@ class LoRAClient:
         wait: bool = True,
         timeout_seconds: float | None = None,
         force: bool = False,
+        image: str | None = None,
+        copied: Callable[[Progress], None] = lambda _: None,
         seen: Callable[[Workflow], None] = lambda _: None,
     ) -> Workflow:
         """Creates the LoRAAdapter and the LoRADeployment of a request and follows them to the end.
@@ -377,6 +397,8 @@ class LoRAClient:
             wait: False returns as soon as both objects are stored.
             timeout_seconds: of the waiting; None waits as long as it takes. The workflow itself goes on after it.
             force: take over fields that another field manager owns.
+            image: of the pod that copies local directories; None finds the job image (claim_pod.py).
+            copied: called while local directories are copied to the store's claim.
             seen: called with every new state.
 
         Returns:
@@ -395,8 +417,10 @@ class LoRAClient:
             raise Invalid("adapters: found none, expected at least one")
         parsed = [parse_source(request.base, where="base")]
         parsed += [parse_source(one.source, where=f"adapters[{one.name}]") for one in request.adapters]
-        parse_claim_path(request.store, where="store")
-        base, *adapters = [_on_cluster(one) for one in parsed]
+        store = parse_claim_path(request.store, where="store")
+        placed = [await self._placed(one, store=store, namespace=where, image=image, copied=copied) for one in parsed]
+        request = _with_digests(request, placed)
+        base, *adapters = [source for source, _ in placed]
         adapter = build_adapter(request, workflow_id=identity, namespace=where, base=base, adapters=adapters)
         deployment = build_deployment(request, workflow_id=identity, namespace=where)
         if request.deploy:
@@ -408,6 +432,23 @@ class LoRAClient:
         if not wait:
             return await self.get_workflow_status(identity, namespace=where)
         return await self.wait_for_workflow(identity, namespace=where, timeout_seconds=timeout_seconds, seen=seen)
+
+    async def _placed(
+        self,
+        source: dict[str, Any] | LocalDirectory,
+        *,
+        store: ClaimPath,
+        namespace: str,
+        image: str | None,
+        copied: Callable[[Progress], None],
+    ) -> tuple[dict[str, Any], str]:
+        """A source on the cluster, and its digest where it was copied (otherwise empty)."""
+        if not isinstance(source, LocalDirectory):
+            return source, ""
+        done = await copy_directory(
+            self.api, source.path, store=store, namespace=namespace, image=image, progress=copied
+        )
+        return done.place.source, done.digest
 
     async def wait_for_workflow(
         self,
@@ -563,10 +604,13 @@ async def _soon(news: asyncio.Event) -> None:
     news.clear()
 
 
-def _on_cluster(source: dict[str, Any] | LocalDirectory) -> dict[str, Any]:
-    if isinstance(source, LocalDirectory):
-        raise Invalid(f"{source.path}: found a local directory, expected pvc://CLAIM/PATH; copy it to a claim first")
-    return source
+def _with_digests(request: WorkflowRequest, placed: Sequence[tuple[dict[str, Any], str]]) -> WorkflowRequest:
+    """The digests of copied directories, so that the fetch step checks once more what the merge will read."""
+    (_, base), *others = placed
+    adapters = [
+        replace(one, digest=one.digest or digest) for one, (_, digest) in zip(request.adapters, others, strict=True)
+    ]
+    return replace(request, base_digest=request.base_digest or base, adapters=adapters)
 
 
 def split_deployment_id(deployment_id: str) -> tuple[str | None, str, str]:

@@ -23,7 +23,10 @@ from lora_client.names import ADAPTER, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT
 
 Json = dict[str, Any]
 Key = tuple[str, str, str]  # plural, namespace, name
-KINDS = {(k.group, k.version, k.plural): k for k in (ADAPTER, LORA_DEPLOYMENT, CONTROLLER_REVISION, JOB, POD)}
+DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+KINDS = {
+    (k.group, k.version, k.plural): k for k in (ADAPTER, LORA_DEPLOYMENT, CONTROLLER_REVISION, JOB, POD, DEPLOYMENT)
+}
 ROUTE = re.compile(
     r"^(?:/apis/(?P<group>[^/]+)|/api)/(?P<version>v[^/]+)"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?$"
@@ -177,7 +180,7 @@ class FakeApiServer:
         if request.method == "POST":
             if stored is not None:
                 return _status(409, "AlreadyExists", f'{kind.plural} "{key[2]}" already exists')
-            return self._written(kind, body, code=201)
+            return self._written(kind, {"apiVersion": kind.api_version, "kind": kind.kind, **body}, code=201)
         if request.method == "PATCH" and content == "application/apply-patch+yaml":
             return self._apply(request, kind, key, body)
         if stored is None:
@@ -286,12 +289,11 @@ class FakeApiServer:
         socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
         await socket.prepare(request)
         given = bytearray()
-        async for message in socket:
-            if message.type is not WSMsgType.BINARY:
-                continue
-            if message.data[0] == 255:  # v5: the sender closed a channel
-                break
-            given += message.data[1:]
+        if request.query.get("stdin") == "true":
+            async for message in socket:
+                if message.type is WSMsgType.BINARY and message.data[0] == 255:  # v5: the sender closed a channel
+                    break
+                given += message.data[1:]
         code, output = self.execute(request.query.getall("command"), bytes(given))
         await socket.send_bytes(b"\x01" + output)
         causes = [{"reason": "ExitCode", "message": str(code)}]
