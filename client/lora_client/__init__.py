@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lora_client.assignment import assign, bucket, match_headers
     from lora_client.client import LoRAClient
     from lora_client.connection import Context, list_contexts
     from lora_client.errors import (
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from lora_client.names import Verb
     from lora_client.resource import Adapter, Condition, Deployment, Finished, Gate, Request, Revision, Version
     from lora_client.retrying import Backoff
+    from lora_client.sync import SyncLoRAClient
     from lora_client.workflow import AdapterSource, Workflow, WorkflowRequest, WorkflowState
 
 _HOME = {
+    "assignment": ["assign", "bucket", "match_headers"],
     "client": ["LoRAClient"],
     "connection": ["Context", "list_contexts"],
     "errors": [
@@ -39,6 +42,7 @@ _HOME = {
     "names": ["Verb"],
     "resource": ["Adapter", "Condition", "Deployment", "Finished", "Gate", "Request", "Revision", "Version"],
     "retrying": ["Backoff"],
+    "sync": ["SyncLoRAClient"],
     "workflow": ["AdapterSource", "Workflow", "WorkflowRequest", "WorkflowState"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -46,7 +50,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Adapter", "AdapterSource", "Backoff", "ClientError", "Condition", "Conflict", "Context", "Deployment", "Finished", "Forbidden",
     "Gate", "Invalid", "LoRAClient", "LogLine", "NoCluster", "NotFound", "NotInstalled", "Progress", "Refused", "Request", "Revision",
-    "TimedOut", "Unauthorized", "Unavailable", "Verb", "Version", "Workflow", "WorkflowRequest", "WorkflowState", "list_contexts",
+    "SyncLoRAClient", "TimedOut", "Unauthorized", "Unavailable", "Verb", "Version", "Workflow", "WorkflowRequest", "WorkflowState",
+    "assign", "bucket", "list_contexts", "match_headers",
 ]  # fmt: skip
 
 

@@ -418,7 +418,7 @@ class LoRAClient:
         parsed = [parse_source(request.base, where="base")]
         parsed += [parse_source(one.source, where=f"adapters[{one.name}]") for one in request.adapters]
         store = parse_claim_path(request.store, where="store")
-        placed = [await self._placed(one, store=store, namespace=where, image=image, copied=copied) for one in parsed]
+        placed = [await self.place(one, store=store, namespace=where, image=image, copied=copied) for one in parsed]
         request = _with_digests(request, placed)
         base, *adapters = [source for source, _ in placed]
         adapter = build_adapter(request, workflow_id=identity, namespace=where, base=base, adapters=adapters)
@@ -433,20 +433,24 @@ class LoRAClient:
             return await self.get_workflow_status(identity, namespace=where)
         return await self.wait_for_workflow(identity, namespace=where, timeout_seconds=timeout_seconds, seen=seen)
 
-    async def _placed(
+    async def place(
         self,
         source: dict[str, Any] | LocalDirectory,
         *,
         store: ClaimPath,
-        namespace: str,
-        image: str | None,
-        copied: Callable[[Progress], None],
+        namespace: str | None = None,
+        image: str | None = None,
+        copied: Callable[[Progress], None] = lambda _: None,
     ) -> tuple[dict[str, Any], str]:
-        """A source on the cluster, and its digest where it was copied (otherwise empty)."""
+        """A parsed source as the resources say it, and its digest (empty where nothing was copied).
+
+        A local directory is copied below `sources/` of the store through a short-lived pod; one that lies there already is not
+        copied again. Arguments as those of run_workflow.
+        """
         if not isinstance(source, LocalDirectory):
             return source, ""
         done = await copy_directory(
-            self.api, source.path, store=store, namespace=namespace, image=image, progress=copied
+            self.api, source.path, store=store, namespace=namespace or self.namespace, image=image, progress=copied
         )
         return done.place.source, done.digest
 
