@@ -54,6 +54,7 @@ class SimulatedOperator:
 
     def _deployment(self, obj: Json) -> None:
         meta, status, adapter = obj["metadata"], dict(obj.get("status") or {}), obj["spec"]["adapterRef"]["name"]
+        status.pop("observedGeneration", None)  # every write of this operator is about the stored spec
         namespace, name = meta["namespace"], meta["name"]
         requests = dict(status.get("lastRequests") or {})
         asked = (meta.get("annotations") or {}).get("loraops.dev/rollback-to", "")

@@ -143,6 +143,7 @@ async def test_the_status_of_what_is_not_there_is_false_with_a_sentence(
 async def test_going_back_reaches_what_served_before(ready: FakeApiServer, manager: LoRADeploymentManager) -> None:
     first = await plainly(manager.deploy_model, config())
     second = await plainly(manager.deploy_model, config(adapter="v2"))
+    assert second.success
     answer = await plainly(manager.rollback_deployment, second.deployment_id)
     assert answer
     assert answer["deployment_id"] == first.deployment_id
