@@ -1,0 +1,174 @@
+"""The SDK on a real cluster: local directories travel, workflows run and are cancelled, requests are answered, watches hold."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster.cluster import Cluster
+from lora_client import (
+    AdapterSource,
+    Conflict,
+    LoRAClient,
+    NotFound,
+    Refused,
+    Verb,
+    WorkflowRequest,
+    WorkflowState,
+)
+from lora_client.names import LABEL_CANCELLED, POD
+from lora_integration_tools import LoRAIntegrationOrchestrator, create_lora_adapter_info
+from lora_job.digest import directory_digest
+from tests.e2e.test_bad_input import deployment, write_adapter, write_model
+
+pytestmark = pytest.mark.e2e
+
+Json = dict[str, Any]
+LAYER = "model.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.fixture
+async def client(cluster: Cluster, namespace: str, installed: None) -> AsyncIterator[LoRAClient]:
+    async with LoRAClient.connect(kubeconfig=str(cluster.kubeconfig), namespace=namespace) as client:
+        yield client
+
+
+@pytest.fixture
+def claim(cluster: Cluster, namespace: str) -> Path:
+    """The directory of an empty, writable claim `models`."""
+    return cluster.create_claim(namespace=namespace, name="models")
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A base and an adapter on this machine."""
+    write_model(tmp_path / "base", {LAYER: (8, 8)}, {"model_type": "llama", "vocab_size": 8})
+    write_adapter(tmp_path / "adapter", out=8)
+    return tmp_path
+
+
+def request(name: str, *, base: Any, adapter: Any, **more: Any) -> WorkflowRequest:
+    options: Json = {"deploy": False, "validation": {"mode": "None"}} | more
+    return WorkflowRequest(name=name, base=base, adapters=[AdapterSource(source=adapter)], **options)
+
+
+async def test_local_directories_are_copied_merged_and_published(
+    client: LoRAClient, claim: Path, local: Path, job_image: str
+) -> None:
+    told, states = [], []
+    found = await client.run_workflow(
+        request("one", base=local / "base", adapter=local / "adapter"),
+        image=job_image,
+        timeout_seconds=300,
+        copied=told.append,
+        seen=lambda workflow: states.append(workflow.state),
+    )
+    assert found.succeeded, found.message
+    assert {progress.stage for progress in told if progress.share == 1} == {"copy base", "copy adapter"}
+    assert states[-1] is WorkflowState.COMPLETED
+    assert found.adapter is not None
+    published = claim / found.adapter.artifact_uri.removeprefix("pvc://models/")
+    assert directory_digest(published) == found.adapter.digest
+    copied = claim / found.adapter.spec["base"]["source"]["pvc"]["path"]
+    assert directory_digest(copied) == found.adapter.spec["base"]["digest"] == directory_digest(local / "base")
+    stages = {line.progress.stage for line in [one async for one in client.adapter_logs("one")] if line.progress}
+    assert "merge" in stages
+    again = await client.run_workflow(
+        request("two", base=local / "base", adapter=local / "adapter"),
+        wait=False,  # the image is now that of a Job
+    )
+    assert again.adapter is not None
+    assert again.adapter.spec["base"] == found.adapter.spec["base"]
+    pods = [
+        pod for pod in await client.api.list(POD, namespace=client.namespace) if "lora-files" in pod["metadata"]["name"]
+    ]
+    assert [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]] == []
+
+
+async def test_a_source_that_is_not_fetched_yet_ends_the_workflow_with_that_reason(
+    client: LoRAClient, claim: Path
+) -> None:
+    found = await client.run_workflow(
+        request("remote", base="hf://org/model", adapter="pvc://models/adapters/x"), timeout_seconds=60
+    )
+    assert (found.state, found.reason) == (WorkflowState.FAILED, "NotSupportedYet")
+    assert "spec.base.source" in found.message
+
+
+async def test_a_workflow_that_waits_is_cancelled(client: LoRAClient) -> None:
+    waiting = request(
+        "waiting",
+        base="pvc://absent/base",
+        adapter="pvc://absent/adapter",
+        deploy=True,
+        runtime={"profile": "transformers"},
+    )
+    started = await client.run_workflow(waiting, wait=False)
+    await client.wait_for("adapters", "waiting", lambda found: found.reason == "ClaimNotFound", timeout_seconds=60)
+    assert (await client.list_workflows())[0].id == started.id
+    cancelled = await client.cancel_workflow(started.id)
+    assert cancelled.state is WorkflowState.CANCELLED
+    await client.wait_for("adapters", "waiting", lambda found: found.phase == "Suspended", timeout_seconds=60)
+    serving = await client.get_deployment("waiting")
+    assert (serving.labels[LABEL_CANCELLED], serving.stable) == ("true", None)
+
+
+async def test_a_request_is_answered_by_the_operator(client: LoRAClient, cluster: Cluster, namespace: str) -> None:
+    cluster.apply(deployment(namespace, ref="nobody"))
+    await client.wait_for("deployments", "d", lambda found: found.reason == "AdapterNotFound", timeout_seconds=60)
+    with pytest.raises(Refused, match="nothing to abort"):
+        await client.request("d", Verb.ABORT)
+    answer = await client.request("d", Verb.RETRY, revision="0123abcd", answer_seconds=60)
+    assert answer.ignored
+    assert "0123abcd" in answer.result
+
+
+async def test_real_answers_become_sentences(client: LoRAClient, cluster: Cluster, namespace: str) -> None:
+    cluster.apply(deployment(namespace, ref="one"))
+    with pytest.raises(NotFound, match=f"namespace {namespace}; there is d"):
+        await client.get_deployment("e")
+    with pytest.raises(Conflict, match="kubectl"):
+        await client.apply(deployment(namespace, ref="two"))
+    broken = deployment(namespace)
+    broken["spec"]["traffic"] = {}
+    broken["metadata"]["name"] = "broken"
+    with pytest.raises(Refused, match="expected exactly one of gateway, ingress, service"):
+        await client.apply(broken)
+    with pytest.raises(NotFound, match="create the namespace"):
+        await client.apply(deployment(f"{namespace}-absent"))
+
+
+async def test_a_watch_tells_of_changes_and_deletions(client: LoRAClient, namespace: str) -> None:
+    changes = client.watch("deployments", name="watched")
+    first = asyncio.ensure_future(anext(changes))
+    manifest = deployment(namespace, ref="nobody")
+    manifest["metadata"]["name"] = "watched"
+    await client.apply(manifest)
+    async with asyncio.timeout(60):
+        kind, found = await first
+        assert (kind, found.name) == ("Added", "watched")
+        await client.delete_deployment("watched")
+        while kind != "Deleted":
+            kind, found = await anext(changes)
+    await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_the_integration_module_runs_the_same_workflow_and_tells_what_was_refused(
+    cluster: Cluster, client: LoRAClient, claim: Path, local: Path
+) -> None:
+    write_adapter(local / "other", out=8, base="another-model")
+    for name in ("base", "other"):
+        target = claim / name
+        target.mkdir()
+        for file in (local / name).iterdir():
+            (target / file.name).write_bytes(file.read_bytes())
+    info = create_lora_adapter_info("Fin_Other", "financial_analysis", "pvc://models/base", "pvc://models/other")
+    orchestrator = LoRAIntegrationOrchestrator(kubeconfig=str(cluster.kubeconfig), namespace=client.namespace)
+    answer = await orchestrator.execute_full_integration_workflow(info, validation_mode="basic", timeout_seconds=300)
+    assert (answer["success"], answer["status"]) == (False, "failed")
+    assert "another-model" in answer["errors"][0]
+    assert json.dumps(answer)
+    assert (await client.get_workflow_status(answer["workflow_id"])).reason == "WrongBase"
