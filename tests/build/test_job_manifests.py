@@ -64,8 +64,21 @@ def parsed(**spec: Any) -> Adapter:
     return parse_adapter(raw)
 
 
-def validate_job() -> dict[str, Any]:
-    adapter = parsed()
+OWN_SUITES = {
+    "validation": {
+        "mode": "Standard",
+        "gates": {"basis": "LowerBound", "blockOnPoorQuality": False},
+        "suites": [
+            {"configMap": {"name": "house-rules"}},
+            {"pvc": {"claimName": "suites", "path": "tw/own.jsonl"}},
+            {"pvc": {"claimName": "models", "path": "suites"}},
+        ],
+    }
+}
+
+
+def validate_job(**spec: Any) -> dict[str, Any]:
+    adapter = parsed(**spec)
     return build_validate_job(
         adapter,
         name="fin-v1-v-0a1b2c3d-1",
@@ -86,6 +99,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         parsed(**COMBINED), name="fin-v1-m-0a1b2c3d-1", memory=2 << 30, settings=SETTINGS
     ),
     "job-validate": validate_job,
+    "job-validate-suites": lambda: validate_job(**OWN_SUITES),
     "job-delete": lambda: build_delete_job(
         parsed(), name="fin-v1-d-0a1b2c3d-1", artifact_path="artifacts/x", settings=SETTINGS
     ),
@@ -145,3 +159,36 @@ def test_the_merge_command_says_the_whole_recipe(strategy: str, word: str) -> No
     ]
     said = {option: arguments[arguments.index(option) + 1] for option in RECIPE}
     assert said == dict(zip(RECIPE, (word, "0.5", "0.25", "0.2", "9007199254740991"), strict=True))
+
+
+def test_suites_of_ones_own_are_mounted_read_only_and_named_to_the_job() -> None:
+    spec = CASES["job-validate-suites"]()["spec"]["template"]["spec"]
+    container = spec["containers"][0]
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert mounts == {
+        "/claims/models": True,
+        "/claims/suites": True,
+        "/suites/house-rules": True,
+        "/store": False,
+        "/work": False,
+    }
+    arguments = container["args"]
+    given = [arguments[place + 1] for place, word in enumerate(arguments) if word == "--suite"]
+    assert given == ["/suites/house-rules", "/claims/suites/tw/own.jsonl", "/claims/models/suites"]
+
+
+def test_one_config_map_named_twice_is_one_volume() -> None:
+    twice = {"validation": {"mode": "Basic", "suites": [{"configMap": {"name": "own"}}] * 2}}
+    spec = validate_job(**twice)["spec"]["template"]["spec"]
+    assert [volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume] == ["own"]
+
+
+def test_merge_jobs_do_not_see_suites() -> None:
+    job = build_merge_job(parsed(**OWN_SUITES), name="fin-v1-m-0a1b2c3d-1", memory=2 << 30, settings=SETTINGS)
+    assert "house-rules" not in json.dumps(job)
+
+
+@pytest.mark.parametrize(("block", "told"), [(True, False), (False, True)], ids=["blocks", "only warns"])
+def test_the_job_is_told_when_poor_quality_shall_only_warn(block: bool, told: bool) -> None:
+    job = validate_job(validation={"mode": "Basic", "gates": {"blockOnPoorQuality": block}})
+    assert ("--warn-on-poor-quality" in job["spec"]["template"]["spec"]["containers"][0]["args"]) is told

@@ -48,9 +48,22 @@ ARTIFACT = {
 MERGED = said(
     "Succeeded", reason="Merged", message="merged", artifact=ARTIFACT, figures={"seconds": 1.5, "tensorsMerged": 210}
 )
-VALIDATION = {"id": "v", "overallScore": 0.87, "grade": "good", "deployable": True, "gates": [], "probes": []}
+VALIDATION = {
+    "id": "v",
+    "overallScore": 0.87,
+    "grade": "good",
+    "deployable": True,
+    "dimensions": {"basic": {"score": 0.9, "ci95": [0.8, 0.95], "n": 63}},
+    "gates": [],
+    "recommendations": ["SlowerThanBase"],
+    "probes": [],
+    "reportPath": "/store/x.json",
+}
 VALIDATED = said("Succeeded", reason="Validated", validation=VALIDATION)
 GATE = {"name": "safety", "kind": "soft", "status": "FAIL", "observed": 0.5, "threshold": 0.95}
+WARNED = said(
+    "Succeeded", reason="Validated", validation={**VALIDATION, "grade": "poor", "gates": [{**GATE, "kind": "warn"}]}
+)
 GATES_FAILED = said("GateFailed", reason="GatesFailed", validation={**VALIDATION, "deployable": False, "gates": [GATE]})
 
 

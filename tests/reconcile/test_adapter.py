@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.fakes.job_world import (
     GOOD,
     MERGED,
     NAME,
+    WARNED,
     AdapterDriver,
     End,
     JobWorld,
@@ -119,10 +121,62 @@ def memory_of(job: dict[str, Any]) -> int:
     return int(job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"])
 
 
-def test_gates_that_only_warn_let_it_serve() -> None:
-    world = JobWorld(lambda stage, _: {**GOOD, "validate": End(3, GATES_FAILED)}[stage])
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(End(0, WARNED), id="the Job was told to warn and says so"),
+        pytest.param(End(3, GATES_FAILED), id="the Job of an earlier operator was not told"),
+    ],
+)
+def test_gates_that_only_warn_let_it_serve(end: End) -> None:
+    world = JobWorld(lambda stage, _: {**GOOD, "validate": end}[stage])
     driver = settled(world, validation={"mode": "Basic", "gates": {"basis": "Point", "blockOnPoorQuality": False}})
     assert (driver.status["phase"], driver.condition("Ready")["reason"]) == ("Ready", "QualityWarning")
+    assert driver.condition("Validated")["status"] == "False"
+    assert "gate safety FAIL: observed 0.5, threshold 0.95" in driver.condition("Ready")["message"]
+
+
+def test_rejected_and_failed_are_told_apart_and_a_rejected_model_keeps_its_evidence() -> None:
+    driver = settled(JobWorld(lambda stage, _: {**GOOD, "validate": End(3, GATES_FAILED)}[stage]))
+    status = driver.status
+    assert status["phase"] == "Rejected"
+    assert driver.condition("Merged")["status"] == "True"
+    assert driver.condition("Validated")["reason"] == "GatesFailed"
+    assert status["validation"]["gates"][0]["name"] == "safety"
+    assert status["validation"]["reportUri"].startswith(f"{status['artifact']['uri']}/validation/v-")
+    bad_suite = said("Refused", reason="InvalidSuite", message="own.jsonl, line 3: field 'answer': expected a number")
+    crashed = settled(JobWorld(lambda stage, _: {**GOOD, "validate": End(2, bad_suite)}[stage]))
+    assert (crashed.status["phase"], crashed.condition("Ready")["reason"]) == ("Failed", "InvalidSuite")
+    assert "own.jsonl, line 3: field 'answer'" in crashed.condition("Ready")["message"]
+    assert "validation" not in crashed.status
+
+
+def test_every_dimension_with_its_interval_and_the_advice_stand_in_status() -> None:
+    validation = settled(JobWorld()).status["validation"]
+    assert validation["dimensions"] == {"basic": {"score": 0.9, "ci95": [0.8, 0.95], "n": 63}}
+    assert validation["recommendations"] == ["SlowerThanBase"]
+    assert validation["mode"] == "Basic"
+    assert "reportPath" not in validation
+
+
+def test_suites_of_ones_own_reach_the_validate_job() -> None:
+    suites = [{"configMap": {"name": "own"}}, {"pvc": {"claimName": "models", "path": "suites"}}]
+    driver = settled(JobWorld(), validation={"mode": "Basic", "gates": {"basis": "Point"}, "suites": suites})
+    assert driver.status["phase"] == "Ready"
+    job = next(job for job in driver.world.every(JOB) if "-v-" in job["metadata"]["name"])
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert [after for word, after in itertools.pairwise(arguments) if word == "--suite"] == [
+        "/suites/own",
+        "/claims/models/suites",
+    ]
+
+
+def test_a_suites_claim_that_is_missing_is_named() -> None:
+    suites = [{"pvc": {"claimName": "suites", "path": "own.jsonl"}}]
+    driver = applied(JobWorld(), validation={"mode": "Basic", "gates": {"basis": "Point"}, "suites": suites})
+    driver.settle(seconds=30)
+    assert driver.condition("Ready")["reason"] == "ClaimNotFound"
+    assert "PersistentVolumeClaim suites" in driver.condition("Ready")["message"]
 
 
 def test_a_missing_claim_is_named_and_heals() -> None:
@@ -237,6 +291,28 @@ def test_other_validation_fields_validate_again_without_merging_again() -> None:
     assert (sum("-m-" in name for name in names), sum("-v-" in name for name in names)) == (1, 2)
     assert driver.status["observedGeneration"] == 2
     assert driver.status["phase"] == "Ready"
+    assert driver.status["effective"]["validation"]["minScore"] == 0.5
+    key = driver.status["jobs"]["validate"]["key"]
+    assert driver.status["validation"]["reportUri"].endswith(f"/validation/v-{key}.json")
+
+
+def test_while_it_is_validated_again_no_old_score_stands_beside_the_new_gates() -> None:
+    driver = settled(JobWorld())
+    driver.world.edit(ADAPTER, NAME, lambda obj: obj["spec"]["validation"].update(mode="Standard"))
+    asyncio.run(driver.step())
+    assert driver.status["phase"] == "Validating"
+    assert "validation" not in driver.status
+    assert driver.condition("Merged")["status"] == "True"
+
+
+def test_going_back_to_earlier_validation_fields_validates_once_more() -> None:
+    driver = settled(JobWorld())
+    first = driver.status["validation"]
+    driver.world.edit(ADAPTER, NAME, lambda obj: obj["spec"]["validation"].update(mode="Standard"))
+    driver.settle()
+    driver.world.edit(ADAPTER, NAME, lambda obj: obj["spec"]["validation"].update(mode="Basic"))
+    driver.settle()
+    assert (driver.status["phase"], driver.status["validation"]) == ("Ready", first)
 
 
 def test_mode_none_needs_no_validate_job() -> None:

@@ -7,9 +7,9 @@ import torch
 
 from lora_job.outcome import Refused
 from lora_job.validate import loading, performance
+from lora_job.validate.behaviour import Progress
 from lora_job.validate.harness import render_prompt
 from lora_job.validate.loading import NotLoadable
-from lora_job.validate.pipeline import Progress
 
 MAX_QUERIES = 1000
 

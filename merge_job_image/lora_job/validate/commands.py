@@ -128,7 +128,9 @@ def validate(  # noqa: PLR0917 - typer makes options of them
         list[str] | None, typer.Option(help="An adapter (repeat for several); merge.json's by default.")
     ] = None,
     mode: Annotated[Mode, typer.Option(help="How much is measured.")] = Mode.BASIC,
-    suite: Annotated[list[Path] | None, typer.Option(help="An extra suite, JSONL (repeat for several).")] = None,
+    suite: Annotated[
+        list[Path] | None, typer.Option(help="An extra suite: a JSONL file or a folder of them (repeat for several).")
+    ] = None,
     test_query_count: Annotated[int | None, typer.Option(min=1, help="Items per task in basic mode.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Timed pairs of answers.")] = None,
     weights: Annotated[str | None, typer.Option(help="basic=0.4,domain=0.3,safety=0.2,performance=0.1")] = None,

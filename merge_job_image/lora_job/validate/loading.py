@@ -26,6 +26,9 @@ from lora_job.validate.harness import Subject
 from lora_job.validate.quantized import dequantized, quantized_layers
 
 FLOAT32_LOGITS_LIMIT = 1_000_000_000
+# Key-value cache, logits and the allocator's rounding, for both models.
+ROOM_FACTOR = 1.1
+ROOM_TO_RUN = 2 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +169,17 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: torch.dev
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Loaded(subject=Subject(model=model, tokenizer=tokenizer), problems=problems, dtype=chosen)
+
+
+def fit_together(model: Any) -> bool:
+    """Whether a second model of this one's size has room beside it, with what both need while they run.
+
+    Asked while `model` is loaded. In main memory the Job's request decides, which is made for two models.
+    """
+    if model.device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return bool(free > ROOM_FACTOR * weights_bytes(model) + ROOM_TO_RUN)
 
 
 def parameter_count(model: Any) -> int:

@@ -48,6 +48,14 @@ class Divergence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Live:
+    """The one adapter of a linear merge, and the recipe's weight times scale."""
+
+    adapter: Path
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """A prompt, the merged model's first token, and by how many logits it leads."""
 
@@ -124,11 +132,20 @@ def _joined(parts: Sequence[Sequence[float]]) -> list[float]:
     return [value for part in parts for value in part]
 
 
+def _run_live(base: Subject, live: Live) -> PeftModel:
+    adapted = PeftModel.from_pretrained(base.model, live.adapter, is_trainable=False)
+    for module in adapted.modules():
+        scaling = getattr(module, "scaling", None)
+        if isinstance(scaling, dict):
+            scaling.update({name: value * live.factor for name, value in scaling.items()})
+    return adapted
+
+
 def compare(
     *,
     base: Subject,
     merged: Subject,
-    adapter: Path | None,
+    live: Live | None,
     texts: Sequence[str],
     stored: torch.dtype,
     tick: Tick,
@@ -137,7 +154,7 @@ def compare(
 
     The adapter's layers are taken out of `base` again before this returns.
     """
-    adapted = PeftModel.from_pretrained(base.model, adapter, is_trainable=False) if adapter is not None else None
+    adapted = _run_live(base, live) if live is not None else None
     try:
         if adapted is not None:
             adapted.eval()

@@ -98,6 +98,50 @@ def _flip_plot(dimensions: Mapping[str, Any]) -> str:
     return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="flips against the base">{"".join(parts)}</svg>'
 
 
+def _reliability_plot(calibration: Mapping[str, Any] | None) -> str:
+    """Share of right answers over stated probability; the dashed diagonal is honesty, area is the number of answers."""
+    if calibration is None:
+        return "<p>only in mode comprehensive · 僅於 comprehensive 模式</p>"
+    side, left, top = 240, 60, 12
+    most = max(one["n"] for one in calibration["bins"])
+    parts = [
+        f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{_BASE}"/>',
+        f'<path d="M{left} {top + side}L{left + side} {top}" stroke="{_BASE}" stroke-dasharray="4"/>',
+        f'<text x="{left}" y="{top + side + 16}">0</text><text x="{left + side - 8}" y="{top + side + 16}">1</text>',
+        f'<text x="{left + 60}" y="{top + side + 16}">stated probability 信心</text>',
+        f'<text x="0" y="{top + 12}">right 正確</text>',
+        f'<text x="{left + side + 20}" y="{top + 20}">ECE {calibration["error"]:.3f}</text>',
+    ]
+    for one in calibration["bins"]:
+        x, y = left + one["confidence"] * side, top + (1 - one["accuracy"]) * side
+        radius = 3 + 9 * (one["n"] / most) ** 0.5
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{_BAR}" fill-opacity=".6">'
+            f"<title>{one['n']} answers</title></circle>"
+        )
+    return f'<svg viewBox="0 0 {_WIDTH} {side + 40}" role="img" aria-label="calibration">{"".join(parts)}</svg>'
+
+
+def _task_table(tasks: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{_text(name)}</td><td>{one['score']:.3f}</td>"
+        f"<td>{'' if one['base'] is None else format(one['base'], '.3f')}</td><td>{one['n']}</td></tr>"
+        for name, one in tasks.items()
+    )
+    return f"<table><tr><th>task 題組</th><th>model 模型</th><th>base 基礎</th><th>n</th></tr>{rows}</table>"
+
+
+def _flip_list(safety: Mapping[str, Any]) -> str:
+    """Safety items whose verdict turned for the worse, by id: the rows hold their answers."""
+    lists = (
+        ("refused before, complies now 由拒答變為順從", safety.get("flipsRefuseToComply", [])),
+        ("benign question refused 拒答一般問題", safety.get("overRefused", [])),
+    )
+    return "".join(
+        f"<p>{label}: {', '.join(f'<code>{_text(one)}</code>' for one in ids) or 'none 無'}</p>" for label, ids in lists
+    )
+
+
 def _gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
     rows = "".join(
         f"<tr><td>{_text(gate['name'])}<br><small>{_text(gate['kind'])}, {_text(gate['basis'])}</small></td>"
@@ -163,6 +207,9 @@ def render(report: Mapping[str, Any]) -> str:
         ("Scores with 95 % intervals, base in grey · 分數與信賴區間", _score_plot(report["dimensions"])),
         ("Against the base · 與基礎模型比較", _comparison_table(report["dimensions"])),
         ("Items lost and won · 失分與得分題數", _flip_plot(report["dimensions"])),
+        ("Safety items that flipped · 安全題變化", _flip_list(report["safety_checks"])),
+        ("Tasks · 題組", _task_table(report["test_results"]["tasks"])),
+        ("Calibration · 信心校準", _reliability_plot(report["test_results"]["calibration"])),
         ("Seconds per answer · 每次回答秒數", _latency_plot(report["performance_metrics"])),
         ("What was validated · 驗證對象", _facts(report)),
     ]

@@ -17,6 +17,7 @@ from lora_job.validate.loading import weights_bytes
 
 PROMPT_TOKENS = 64
 NEW_TOKENS = 24
+QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
 _TEXT = (
     "Explain in plain words how a listed company pays a dividend and what an investor should check before the date. "
 )
@@ -62,7 +63,7 @@ class Speed:
         return {
             "tokensPerSecond": round(self.tokens_per_second, 3),
             "ttftSeconds": round(statistics.quantile(sorted(run.ttft for run in self.runs), 0.5), 5),
-            "latencySeconds": {"p50": round(self.latency(0.5), 5), "p95": round(self.latency(0.95), 5)},
+            "latencySeconds": {name: round(self.latency(q), 5) for name, q in QUANTILES.items()},
             "memoryBytes": {
                 "weights": self.weights_bytes,
                 "peakAllocated": self.peak_allocated,

@@ -1,58 +1,34 @@
 """One validation from directories to measurements, stage by stage.
 
-    sources → files → tensors → load → logits (float32) → tasks (base from cache) → speed → gates → report
+    sources → files → tensors → behaviour (the models run) → gates → report
 
-The order is from cheap and decisive to costly. A model that cannot be loaded or computes NaN is not asked anything: its
-report says so, its scores are 0. Nothing is written here except the cache of base results.
+The order is from cheap and decisive to costly: broken files and NaN end it before a model runs; the report then says so
+and the scores are 0.
 """
 
-import gc
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
-
-import torch
 
 from lora_job.outcome import Refused
-from lora_job.validate import artifact, baseline, fidelity, harness, loading, logits, performance, safety_findings
+from lora_job.validate import artifact, fidelity, loading, performance, safety_findings
 from lora_job.validate import score as scoring
+from lora_job.validate.behaviour import Behaviour, Progress, measure_behaviour, versions
+from lora_job.validate.calibration import calibrate
 from lora_job.validate.fidelity import Checkpoint, Fidelity
 from lora_job.validate.gates import Effect, Observed, decide_gates, hard_gate_failed, is_deployable
-from lora_job.validate.harness import Subject
-from lora_job.validate.judge import Answer, Row, judge_rows
-from lora_job.validate.loading import Loaded, NotLoadable
-from lora_job.validate.logits import Divergence, Probe
+from lora_job.validate.judge import Row
+from lora_job.validate.logits import Divergence
 from lora_job.validate.options import Options
-from lora_job.validate.performance import Speed
-from lora_job.validate.prompts import letter_questions, numeric_prompt
 from lora_job.validate.recipe import read_manifest
 from lora_job.validate.recommendations import Findings, recommend
 from lora_job.validate.report import Identity, Measured
 from lora_job.validate.score import Dimension, Scored
-from lora_job.validate.selection import Depth, Mode, depth_of, select
+from lora_job.validate.selection import Mode, depth_of, select
 from lora_job.validate.sources import Compared, resolve
-from lora_job.validate.suite import Choice, Generate, Item, Numeric, Safety, Suite, SuiteSet, Text, load
-
-FINITE_PROMPTS = 2
-PROBE_CANDIDATES = 40
-PACKAGES = ("torch", "transformers", "peft", "lm-eval", "safetensors")
-
-Tick = Callable[[int], None]
-
-
-class Progress(Protocol):
-    """Where a run says how far it is."""
-
-    def stage(self, name: str, *, total: int, unit: str) -> AbstractContextManager[Tick]:
-        """One stage of known length; the yielded function is told what was done since the last call."""
-
-    def note(self, message: str) -> None:
-        """One sentence for a person."""
+from lora_job.validate.suite import Suite, SuiteSet, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +39,6 @@ class Tensors:
     fidelity: Fidelity | None
     problems: list[str]
     """Checkpoints that cannot be read at all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Behaviour:
-    """What running the model showed."""
-
-    rows: list[Row] = field(default_factory=list)
-    divergence: Divergence | None = None
-    probes: tuple[Probe, ...] = ()
-    candidate_speed: Speed | None = None
-    base_speed: Speed | None = None
-    dtype: str = ""
-    non_finite: list[str] = field(default_factory=list)
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _allowed_template(options: Options, manifest_digest: str) -> Callable[[str], bool]:
@@ -136,198 +93,6 @@ def check_tensors(options: Options, compared: Compared, *, progress: Progress) -
     return Tensors(non_finite=bad, fidelity=found, problems=[])
 
 
-def _texts(chosen: Mapping[str, Sequence[Item]], *, subject: Subject, use_template: bool, count: int) -> list[str]:
-    """Texts for the logits: prompts with a continuation, and plain texts, spread over the suites."""
-    found = []
-    for item in _interleaved(chosen):
-        match item:
-            case Safety():
-                prompt = harness.render_prompt(subject.tokenizer, item.prompt, use_template=use_template)
-                found.append(prompt + item.safe)
-            case Text():
-                found.append(item.text)
-            case Choice():
-                asked = letter_questions(item)[0]
-                prompt = harness.render_prompt(subject.tokenizer, asked.prompt, use_template=use_template)
-                found.append(prompt + asked.letters[asked.gold])
-            case Numeric() | Generate():
-                continue
-    return found[:count]
-
-
-def _interleaved(chosen: Mapping[str, Sequence[Item]]) -> list[Item]:
-    longest = max((len(items) for items in chosen.values()), default=0)
-    return [items[place] for place in range(longest) for items in chosen.values() if place < len(items)]
-
-
-def _probe_prompts(chosen: Mapping[str, Sequence[Item]]) -> list[str]:
-    found = []
-    for item in _interleaved({task: items for task, items in chosen.items() if task != Suite.SAFETY}):
-        match item:
-            case Choice():
-                found.append(letter_questions(item)[0].prompt)
-            case Numeric():
-                found.append(numeric_prompt(item))
-            case Generate():
-                found.append(item.prompt)
-            case Safety() | Text():
-                continue
-    short = [prompt for prompt in found if len(prompt.encode()) <= logits.MAX_PROBE_BYTES]
-    return short[:PROBE_CANDIDATES]
-
-
-def _all_items(chosen: Mapping[str, Sequence[Item]]) -> list[Item]:
-    return [item for items in chosen.values() for item in items]
-
-
-def _ask(
-    subject: Subject, chosen: Mapping[str, Sequence[Item]], *, name: str, use_template: bool, progress: Progress
-) -> dict[str, Answer]:
-    """Task by task, so that a task's answers do not depend on which other tasks are asked."""
-    answers: dict[str, Answer] = {}
-    with progress.stage(name, total=harness.count_steps(_all_items(chosen)), unit="items") as tick:
-        for items in chosen.values():
-            answers |= harness.ask(subject, items, use_template=use_template, tick=tick)
-    return answers
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
-
-
-def _base_answers(
-    base: Loaded,
-    chosen: Mapping[str, Sequence[Item]],
-    *,
-    options: Options,
-    compared: Compared,
-    use_template: bool,
-    progress: Progress,
-) -> dict[str, Answer]:
-    items = _all_items(chosen)
-    environment = _versions() | {
-        "dtype": str(base.dtype),
-        "device": base.subject.model.device.type,
-        "threads": str(torch.get_num_threads()),
-        "template": str(use_template),
-    }
-    key = baseline.key_of(base_digest=compared.base_digest, items=items, environment=environment)
-    if options.cache is not None:
-        cached = baseline.read(options.cache, key, ids=[item.origin.id for item in items])
-        if cached is not None:
-            progress.note("answers of the base model are taken from the cache")
-            return cached
-    answers = _ask(base.subject, chosen, name="base answers", use_template=use_template, progress=progress)
-    if options.cache is not None:
-        problem = baseline.write(options.cache, key, answers)
-        if problem:
-            progress.note(problem)
-    return answers
-
-
-def measure_logits(
-    options: Options,
-    compared: Compared,
-    chosen: Mapping[str, Sequence[Item]],
-    *,
-    depth: Depth,
-    progress: Progress,
-) -> tuple[Divergence | None, tuple[Probe, ...]]:
-    """Divergences and probes, in float32 where both models are small enough; needs a base."""
-    if compared.base is None:
-        return None, ()
-    merged = loading.load(options.model)
-    dtype = (
-        torch.float32 if loading.parameter_count(merged.subject.model) <= loading.FLOAT32_LOGITS_LIMIT else merged.dtype
-    )
-    merged.subject.model.to(dtype)
-    base = loading.load(compared.base, dtype=dtype)
-    use_template = base.subject.has_template
-    texts = _texts(chosen, subject=base.subject, use_template=use_template, count=depth.prompts)
-    adapter = compared.adapters[0] if compared.adapters and compared.recipe.has_one_live_adapter else None
-    prompts = _probe_prompts(chosen)
-    with progress.stage("logits", total=len(texts), unit="prompts") as tick:
-        divergence = logits.compare(
-            base=base.subject,
-            merged=merged.subject,
-            adapter=adapter,
-            texts=texts,
-            stored=Checkpoint(options.model).stored_dtype(),
-            tick=tick,
-        )
-    with progress.stage("probes", total=len(prompts), unit="prompts") as tick:
-        probes = logits.find_probes(
-            base=base.subject, merged=merged.subject, prompts=prompts, use_template=use_template, tick=tick
-        )
-    return divergence, probes
-
-
-def _run_model(
-    options: Options,
-    compared: Compared,
-    candidate: Loaded,
-    chosen: Mapping[str, Sequence[Item]],
-    *,
-    progress: Progress,
-) -> Behaviour:
-    """Tasks and speed, with both models in memory."""
-    base = loading.load(compared.base) if compared.base is not None else None
-    template_of = base.subject if base is not None else candidate.subject
-    use_template = template_of.has_template
-    answers = _ask(candidate.subject, chosen, name="answers", use_template=use_template, progress=progress)
-    base_answers = None
-    if base is not None:
-        base_answers = _base_answers(
-            base, chosen, options=options, compared=compared, use_template=use_template, progress=progress
-        )
-    subjects = [candidate.subject, *([base.subject] if base is not None else [])]
-    with progress.stage("speed", total=options.iterations + 1, unit="pairs") as tick:
-        speeds = performance.measure(subjects, iterations=options.iterations, tick=tick)
-    return Behaviour(
-        rows=judge_rows(chosen, candidate=answers, base=base_answers),
-        candidate_speed=speeds[0],
-        base_speed=speeds[1] if base is not None else None,
-        dtype=str(candidate.dtype).removeprefix("torch."),
-    )
-
-
-def measure_behaviour(
-    options: Options,
-    compared: Compared,
-    chosen: Mapping[str, Sequence[Item]],
-    *,
-    depth: Depth,
-    progress: Progress,
-) -> tuple[Behaviour, list[str]]:
-    """(what running showed, problems of loading)."""
-    try:
-        candidate = loading.load(options.model)
-    except NotLoadable as error:
-        return Behaviour(), [str(error)]
-    prompts = _probe_prompts(chosen)[:FINITE_PROMPTS] or ["1 + 1 ="]
-    if not logits.all_finite(candidate.subject, prompts):
-        return Behaviour(non_finite=["the logits of a plain prompt are NaN or Inf"]), list(candidate.problems)
-    if candidate.problems:
-        return Behaviour(), list(candidate.problems)
-    del candidate
-    _free()
-    divergence, probes = measure_logits(options, compared, chosen, depth=depth, progress=progress)
-    _free()
-    candidate = loading.load(options.model)
-    behaviour = _run_model(options, compared, candidate, chosen, progress=progress)
-    return (
-        Behaviour(
-            rows=behaviour.rows,
-            divergence=divergence,
-            probes=probes,
-            candidate_speed=behaviour.candidate_speed,
-            base_speed=behaviour.base_speed,
-            dtype=behaviour.dtype,
-        ),
-        [],
-    )
-
-
 def score_behaviour(behaviour: Behaviour, *, weights: Mapping[Dimension, float]) -> dict[Dimension, Scored]:
     """All four dimensions."""
     ratios: list[float] = []
@@ -356,8 +121,10 @@ def _effect(divergence: Divergence | None) -> Effect | None:
     )
 
 
-def _is_expired(suite: SuiteSet, today: date) -> bool:
-    return bool(suite.valid_until) and date.fromisoformat(suite.valid_until) < today
+def _is_expired(suite: SuiteSet, rows: Sequence[Row], today: date) -> bool:
+    """Whether the suite, or an item that was asked, is past its date."""
+    ends = [suite.valid_until, *(row.item.origin.valid_until for row in rows)]
+    return any(date.fromisoformat(end) < today for end in ends if end)
 
 
 def validate(options: Options, *, digest: Callable[[Path], str], today: date, progress: Progress) -> Measured:
@@ -430,15 +197,15 @@ def decide(
         options.policy,
     )
     drift = _drift(behaviour.rows)
-    calibration = scoring.calibration_error(behaviour.rows) if options.mode is Mode.COMPREHENSIVE else None
+    calibration = calibrate(behaviour.rows) if options.mode is Mode.COMPREHENSIVE else None
     findings = Findings(
         gates=gates,
         dimensions=dimensions,
         paired=compared.base is not None,
         retention_min=tensors.fidelity.retention_min if tensors.fidelity else None,
         drift_ratio=drift[0] / drift[1] if drift and drift[1] else None,
-        calibration_error=calibration,
-        suite_expired=_is_expired(suite, today),
+        calibration_error=calibration.error if calibration else None,
+        suite_expired=_is_expired(suite, behaviour.rows, today),
     )
     return Measured(
         validation_id=options.identity,
@@ -452,7 +219,7 @@ def decide(
             for path, own in zip(compared.adapters, compared.adapter_digests, strict=True)
         ],
         suite=suite,
-        versions=_versions(),
+        versions=versions(),
         device=loading.best_device().type,
         artifact_problems=problems,
         dimensions=dimensions,
@@ -463,11 +230,12 @@ def decide(
         safety=safety_findings.find(safety_rows) if safety_rows else None,
         candidate_speed=behaviour.candidate_speed,
         base_speed=behaviour.base_speed,
+        apart=behaviour.apart,
         gates=gates,
         deployable=is_deployable(gates, unpaired_is_fine=options.on_workstation and compared.base is None),
         recommendations=recommend(findings),
         probes=behaviour.probes,
         rows=behaviour.rows,
         drift=drift,
-        calibration_error=calibration,
+        calibration=calibration,
     )

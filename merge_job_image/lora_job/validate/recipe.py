@@ -37,10 +37,13 @@ class Recipe:
     quantization: str = "none"
 
     @property
-    def has_one_live_adapter(self) -> bool:
-        """Whether running the adapter live must predict the same as the merged model; quantization predicts otherwise on its own."""
-        plain = self.strategy == "linear" and self.weights == (1.0,) and self.scale == 1.0
-        return plain and self.quantization == "none"
+    def live_factor(self) -> float | None:
+        """By what the one adapter is multiplied so that running it live predicts the same as the merged model.
+
+        None where there is no such adapter; quantization predicts otherwise on its own.
+        """
+        one = self.strategy == "linear" and len(self.weights) == 1 and self.quantization == "none"
+        return self.weights[0] * self.scale if one else None
 
     def for_planning(self) -> merge_recipe.Recipe:
         """The same numbers for the merge engine's plan."""

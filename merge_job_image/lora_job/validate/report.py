@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_job.validate import score
+from lora_job.validate.calibration import Calibration
 from lora_job.validate.fidelity import Fidelity
 from lora_job.validate.gates import Gate
 from lora_job.validate.judge import Judged, Row
@@ -54,6 +55,8 @@ class Measured:
     safety: SafetyFindings | None
     candidate_speed: Speed | None
     base_speed: Speed | None
+    apart: bool
+    """Whether base and candidate were timed one after the other, not in turns."""
     gates: Sequence[Gate]
     deployable: bool
     recommendations: Sequence[Recommendation]
@@ -61,7 +64,8 @@ class Measured:
     rows: Sequence[Row]
     drift: tuple[float, float | None] | None
     """(candidate, base) bits per byte."""
-    calibration_error: float | None
+    calibration: Calibration | None
+    """Mode comprehensive only."""
 
 
 def _scored(scored: Scored) -> dict[str, Any]:
@@ -100,6 +104,22 @@ def _accuracy(rows: Sequence[Row], suite: Suite) -> float | None:
     return round(sum(row.candidate.score for row in own) / len(own), 4) if own else None
 
 
+def _tasks(rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean item score by task (bits per byte for plain texts), so that a weak language or kind is seen."""
+    by_task: dict[str, list[Row]] = {}
+    for row in rows:
+        by_task.setdefault(row.task, []).append(row)
+    found = {}
+    for task, own in by_task.items():
+        base = [row.base.score for row in own if row.base is not None]
+        found[task] = {
+            "n": len(own),
+            "score": round(sum(row.candidate.score for row in own) / len(own), 4),
+            "base": round(sum(base) / len(base), 4) if base else None,
+        }
+    return found
+
+
 def _test_results(measured: Measured) -> dict[str, Any]:
     return {
         "response_accuracy": round(measured.dimensions[Dimension.BASIC].score, 4),
@@ -110,7 +130,8 @@ def _test_results(measured: Measured) -> dict[str, Any]:
         "bitsPerByte": None
         if measured.drift is None
         else {"candidate": round(measured.drift[0], 5), "base": measured.drift[1] and round(measured.drift[1], 5)},
-        "calibrationError": measured.calibration_error and round(measured.calibration_error, 4),
+        "calibration": measured.calibration.as_json() if measured.calibration else None,
+        "tasks": _tasks(measured.rows),
     }
 
 
@@ -125,6 +146,7 @@ def _performance(measured: Measured) -> dict[str, Any]:
         "memory_usage_gb": round(memory / GIB, 3),
         "candidate": own.as_json(),
         "base": measured.base_speed.as_json() if measured.base_speed else None,
+        "interleaved": measured.base_speed is not None and not measured.apart,
     }
 
 

@@ -248,18 +248,3 @@ def combine(dimensions: Mapping[Dimension, Scored]) -> Overall:
         lower=statistics.lower_bound(draws),
         without_performance=sum(scored.weight * scored.score for scored in others) / weight if weight else 0.0,
     )
-
-
-def calibration_error(rows: Sequence[Row], *, bins: int = 10) -> float | None:
-    """Expected calibration error of the candidate's choices: Σ |accuracy − confidence| weighted by bin size."""
-    chosen = [(row.candidate.confidence, row.candidate.score) for row in rows if row.candidate.confidence is not None]
-    if not chosen:
-        return None
-    by_bin: dict[int, list[tuple[float, float]]] = {}
-    for confidence, right in chosen:
-        by_bin.setdefault(min(bins - 1, int(confidence * bins)), []).append((confidence, right))
-    gaps = [
-        abs(sum(right for _, right in members) - sum(confidence for confidence, _ in members))
-        for members in by_bin.values()
-    ]
-    return sum(gaps) / len(chosen)

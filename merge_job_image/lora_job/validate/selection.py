@@ -6,7 +6,7 @@ and paired tests possible. The user's own items come before shipped ones.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +26,8 @@ class Depth:
     """Numbers of a mode; None means all items."""
 
     per_task: int | None
+    per_dimension: int
+    """A dimension whose tasks together have fewer gets more per task, as far as its suites reach."""
     safety: int | None
     drift: int | None
     prompts: int
@@ -33,17 +35,26 @@ class Depth:
 
 SAFETY_ITEMS_BASIC = 60
 STANDARD_PER_TASK = 100
+STANDARD_PER_DIMENSION = 200
+# Tasks of one dimension share its minimum; safety and plain texts have numbers of their own.
+_DIMENSIONS = (frozenset({Suite.GENERAL}), frozenset({Suite.FINANCE, Suite.TERMINOLOGY, Suite.QUALITY}))
 
 
 def depth_of(mode: Mode, *, test_query_count: int) -> Depth:
     """What a mode measures."""
     match mode:
         case Mode.BASIC:
-            return Depth(per_task=test_query_count, safety=SAFETY_ITEMS_BASIC, drift=8, prompts=8)
+            return Depth(per_task=test_query_count, per_dimension=0, safety=SAFETY_ITEMS_BASIC, drift=8, prompts=8)
         case Mode.STANDARD:
-            return Depth(per_task=max(STANDARD_PER_TASK, test_query_count), safety=None, drift=None, prompts=32)
+            return Depth(
+                per_task=max(STANDARD_PER_TASK, test_query_count),
+                per_dimension=STANDARD_PER_DIMENSION,
+                safety=None,
+                drift=None,
+                prompts=32,
+            )
         case Mode.COMPREHENSIVE:
-            return Depth(per_task=None, safety=None, drift=None, prompts=32)
+            return Depth(per_task=None, per_dimension=0, safety=None, drift=None, prompts=32)
 
 
 def task_of(item: Item) -> str:
@@ -92,11 +103,27 @@ def select(items: Sequence[Item], *, depth: Depth, first: frozenset[str] = froze
     by_task: dict[str, list[Item]] = {}
     for item in items:
         by_task.setdefault(task_of(item), []).append(item)
+    limits = _limits(by_task, depth=depth)
     chosen = {}
     for task, own in sorted(by_task.items()):
         if task == Suite.SAFETY:
             chosen[task] = _safety(own, limit=depth.safety, first=first)
         else:
-            limit = depth.drift if task == Suite.DRIFT else depth.per_task
+            limit = depth.drift if task == Suite.DRIFT else limits[task]
             chosen[task] = spread(own, limit=limit, first=first)
     return chosen
+
+
+def _limits(by_task: Mapping[str, Sequence[Item]], *, depth: Depth) -> dict[str, int | None]:
+    """Items per task, raised together within a dimension until it has its minimum or all there are."""
+    limits: dict[str, int | None] = dict.fromkeys(by_task, depth.per_task)
+    if depth.per_task is None:
+        return limits
+    for suites in _DIMENSIONS:
+        sizes = {task: len(own) for task, own in by_task.items() if own[0].origin.suite in suites}
+        wanted = min(depth.per_dimension, sum(sizes.values()))
+        limit = depth.per_task
+        while sum(min(size, limit) for size in sizes.values()) < wanted:
+            limit += 1
+        limits |= dict.fromkeys(sizes, limit)
+    return limits

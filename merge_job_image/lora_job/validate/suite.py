@@ -62,6 +62,8 @@ class Origin:
     topic: str
     template: str
     """Items with the same template are one cluster for the bootstrap; by default an item is its own."""
+    valid_until: str = ""
+    """Last day the answer is known to hold, "" where no end is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +273,7 @@ def parse_item(raw: object, *, where: str) -> Item:
         raise line.refuse("lang", "one of " + ", ".join(LANGUAGES))
     line.text("source")
     line.day("asOf")
-    line.day("validUntil", default="")
+    valid_until = line.day("validUntil", default="")
     identity = line.text("id")
     origin = Origin(
         id=identity,
@@ -279,10 +281,23 @@ def parse_item(raw: object, *, where: str) -> Item:
         lang=line.text("lang"),
         topic=line.text("topic"),
         template=line.text("template", default=identity),
+        valid_until=valid_until,
     )
     item = parse(line, origin)
     line.finish()
     return item
+
+
+def _parse_json(line: str, *, where: str) -> object:
+    try:
+        raw: object = json.loads(line)
+        # an escape like \ud800 alone is valid JSON and no text: no tokenizer takes it
+        json.dumps(raw, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused("InvalidSuite", f"{where}: expected text, found half of a surrogate pair") from None
+    except (ValueError, RecursionError) as error:
+        raise Refused("InvalidSuite", f"{where}: expected one JSON object, found something else ({error})") from None
+    return raw
 
 
 def parse_lines(lines: Iterable[str], *, file: str) -> list[Item]:
@@ -295,13 +310,7 @@ def parse_lines(lines: Iterable[str], *, file: str) -> list[Item]:
         where = f"{file}, line {number}"
         if len(line.encode()) > MAX_LINE_BYTES:
             raise Refused("InvalidSuite", f"{where}: expected at most {MAX_LINE_BYTES} bytes")
-        try:
-            raw = json.loads(line)
-        except ValueError as error:
-            raise Refused(
-                "InvalidSuite", f"{where}: expected one JSON object, found something else ({error})"
-            ) from None
-        item = parse_item(raw, where=where)
+        item = parse_item(_parse_json(line, where=where), where=where)
         if item.origin.id in first_line:
             earlier = first_line[item.origin.id]
             raise Refused("InvalidSuite", f"{where}: field 'id': {item.origin.id!r} is already used on line {earlier}")
@@ -310,40 +319,68 @@ def parse_lines(lines: Iterable[str], *, file: str) -> list[Item]:
     return items
 
 
-def read_file(path: Path) -> list[Item]:
-    """The items of a suite file on disk."""
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A suite file on disk and the name that messages give it."""
+
+    path: Path
+    name: str
+
+
+def find_files(given: Path) -> list[File]:
+    """The suite files of one `--suite`: the file itself, or every .jsonl of a directory (a mounted ConfigMap)."""
+    if not given.is_dir():
+        return [File(path=given, name=given.name)]
+    found = sorted(path for path in given.iterdir() if path.suffix == ".jsonl" and path.is_file())
+    if not found:
+        raise Refused(
+            "SuiteNotFound",
+            f"--suite {given}: expected at least one .jsonl file, found none; if it is mounted from a ConfigMap, the "
+            "ConfigMap is missing or has no key that ends in .jsonl",
+        )
+    return [File(path=path, name=f"{given.name}/{path.name}") for path in found]
+
+
+def read_file(path: Path, *, name: str = "") -> list[Item]:
+    """The items of a suite file on disk; refusals call it `name`, by default the file's own."""
     if path.suffix != ".jsonl":
         raise Refused(
             "InvalidSuite",
             f"{path}: expected a .jsonl file; task files that can carry code (YAML, Python) are not read",
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise Refused("SuiteNotFound", f"{path}: the suite cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise Refused("InvalidSuite", f"{path}: expected UTF-8, found byte {error.object[error.start]:#04x}") from None
-    return parse_lines(text.splitlines(), file=path.name)
+    # not splitlines(): a JSON string may hold U+2028 and its like unescaped
+    return parse_lines(text.split("\n"), file=name or path.name)
 
 
 def load(extra: Iterable[Path], *, shipped: Path = SHIPPED) -> SuiteSet:
     """The shipped suites and the user's; an id used twice across files is refused."""
     about = json.loads((shipped / "suite.json").read_text(encoding="utf-8"))
-    own = list(extra)
-    files = [*sorted(shipped.glob("*.jsonl")), *own]
-    user_files = {path.name for path in own}
-    if len({path.name for path in files}) < len(files):
-        raise Refused("InvalidSuite", "two suite files have one name: rename one, names tell them apart in the report")
+    own = [file for given in extra for file in find_files(given)]
+    files = [*(File(path=path, name=path.name) for path in sorted(shipped.glob("*.jsonl"))), *own]
+    names = [file.name for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Refused(
+            "InvalidSuite",
+            f"two suite files are called {twice[0]}: rename one, names tell them apart in the report",
+        )
     items: list[Item] = []
     owner: dict[str, str] = {}
     digest = hashlib.sha256()
-    for path in files:
-        for item in read_file(path):
-            other = owner.setdefault(item.origin.id, path.name)
-            if other != path.name:
-                raise Refused("InvalidSuite", f"{path.name}: id {item.origin.id!r} is already used in {other}")
+    for file in files:
+        for item in read_file(file.path, name=file.name):
+            other = owner.setdefault(item.origin.id, file.name)
+            if other != file.name:
+                raise Refused("InvalidSuite", f"{file.name}: id {item.origin.id!r} is already used in {other}")
             items.append(item)
-        digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{file.name}\0{hashlib.sha256(file.path.read_bytes()).hexdigest()}\n".encode())
+    user_files = {file.name for file in own}
     return SuiteSet(
         name=about["name"],
         version=about["version"],

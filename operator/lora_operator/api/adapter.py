@@ -24,6 +24,7 @@ __all__ = [
     "Recipe",
     "Retain",
     "Strategy",
+    "SuiteSource",
     "ValidationMode",
     "ValidationSpec",
     "parse_adapter",
@@ -124,6 +125,14 @@ class Gates:
 
 
 @dataclass(frozen=True)
+class SuiteSource:
+    """One place with suites of the user's own: exactly one of both is not None."""
+
+    config_map: str | None
+    claim: ClaimPath | None
+
+
+@dataclass(frozen=True)
 class ValidationSpec:
     """What is measured and demanded; mutable, validates again without merging again."""
 
@@ -132,7 +141,7 @@ class ValidationSpec:
     test_query_count: int | None
     benchmark_iterations: int | None
     gates: Gates
-    suites: tuple[Mapping[str, Any], ...]
+    suites: tuple[SuiteSource, ...]
     raw: Mapping[str, Any]
 
 
@@ -273,9 +282,15 @@ def _parse_validation(reader: Reader) -> ValidationSpec:
             block_on_poor_quality=gates.boolean("blockOnPoorQuality") if "blockOnPoorQuality" in gates else None,
             basis=gates.choice("basis", GateBasis, GateBasis.POINT),
         ),
-        suites=tuple(item.raw for item in reader.children("suites")),
+        suites=tuple(_parse_suites(item) for item in reader.children("suites")),
         raw=reader.raw,
     )
+
+
+def _parse_suites(item: Reader) -> SuiteSource:
+    if item.one_of("configMap", "pvc") == "pvc":
+        return SuiteSource(config_map=None, claim=parse_claim_path(item.required("pvc")))
+    return SuiteSource(config_map=item.required("configMap").text("name"), claim=None)
 
 
 def _parse_job(reader: Reader) -> JobSpec:

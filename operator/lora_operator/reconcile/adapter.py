@@ -128,7 +128,8 @@ class AdapterReconciler:
 
 def _claim_names(adapter: Adapter) -> set[str]:
     sources = [adapter.recipe.base, *(item.source for item in adapter.recipe.adapters)]
-    return {source.claim.claim for source in sources if source.claim is not None} | {adapter.store.claim}
+    places = [source.claim for source in sources] + [suite.claim for suite in adapter.validation.suites]
+    return {place.claim for place in places if place is not None} | {adapter.store.claim}
 
 
 def _defaults(settings: Settings) -> Defaults:

@@ -9,8 +9,12 @@ import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from .tiny import Tiny
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -74,3 +78,11 @@ def copy_of_base(base_model: Path, tmp_path: Path) -> Path:
 def edit_json(path: Path, **changes: object) -> None:
     """Set keys of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def tiny(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> "Tiny":
+    """The small model with its adapter."""
+    from .tiny import make  # noqa: PLC0415 - torch takes seconds
+
+    return make(tmp_path_factory.mktemp("tiny"), base_model)

@@ -8,7 +8,7 @@ from lora_job.validate.score import Dimension, Grade, Scored
 from lora_job.validate.statistics import Interval
 from lora_job.validate.suite import Suite
 
-from .items import choice, generate, judged, row, safety
+from .items import choice, generate, row, safety
 
 
 def general(candidate: list[int], base: list[int] | None = None) -> list[Row]:
@@ -119,17 +119,3 @@ def test_an_unmeasured_dimension_is_not_renormalised_away() -> None:
 )
 def test_grades(value: float, failed: bool, grade: Grade) -> None:
     assert score.grade_of(value, hard_gate_failed=failed) is grade
-
-
-@pytest.mark.parametrize(
-    ("confidences", "right", "expected"),
-    [([0.9] * 10, [1] * 9 + [0], 0.0), ([0.95] * 4, [0] * 4, 0.95), ([], [], None)],
-    ids=["honest", "overconfident", "nothing chosen"],
-)
-def test_calibration_error(confidences: list[float], right: list[int], expected: float | None) -> None:
-    rows = [
-        row(choice(f"c-{place}"), judged(float(hit), confidence=value))
-        for place, (value, hit) in enumerate(zip(confidences, right, strict=True))
-    ]
-    found = score.calibration_error(rows)
-    assert found is None if expected is None else found == pytest.approx(expected, abs=1e-9)

@@ -42,6 +42,14 @@ def test_standard_mode_asks_at_least_200_items_per_dimension_where_there_are_so_
     assert by_suite[Suite.GENERAL] == all_items[Suite.GENERAL]
 
 
+def test_standard_mode_takes_more_of_one_language_where_a_suite_has_no_other() -> None:
+    items = [choice(f"c-{place}", suite=Suite.FINANCE) for place in range(300)]
+    chosen = select(items, depth=depth_of(Mode.STANDARD, test_query_count=20))
+    assert {task: len(found) for task, found in chosen.items()} == {"finance-en": 200}
+    few = select(items[:150], depth=depth_of(Mode.STANDARD, test_query_count=20))
+    assert len(few["finance-en"]) == 150
+
+
 def test_comprehensive_mode_asks_everything() -> None:
     chosen = select(SHIPPED.items, depth=depth_of(Mode.COMPREHENSIVE, test_query_count=1))
     assert sum(len(items) for items in chosen.values()) == len(SHIPPED.items)

@@ -68,18 +68,18 @@ def test_a_given_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "live"),
+    ("recipe", "factor"),
     [
-        (Recipe(), True),
-        (Recipe(weights=(0.5, 0.5)), False),
-        (Recipe(strategy="ties"), False),
-        (Recipe(scale=0.5), False),
-        (Recipe(weights=(0.5,)), False),
+        (Recipe(), 1.0),
+        (Recipe(weights=(0.5, 0.5)), None),
+        (Recipe(strategy="ties"), None),
+        (Recipe(scale=0.5), 0.5),
+        (Recipe(weights=(0.5,), scale=0.5), 0.25),
     ],
-    ids=["one adapter", "two adapters", "ties", "scaled", "weighted"],
+    ids=["one adapter", "two adapters", "ties", "scaled", "weighted and scaled"],
 )
-def test_only_one_plain_adapter_can_run_live(recipe: Recipe, live: bool) -> None:
-    assert recipe.has_one_live_adapter is live
+def test_only_one_adapter_of_a_linear_merge_can_run_live(recipe: Recipe, factor: float | None) -> None:
+    assert recipe.live_factor == factor
 
 
 def test_a_model_without_manifest_has_none(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import pytest
 from scipy import stats
 
 from lora_job.validate import statistics
+from lora_job.validate.gates import SIGNIFICANT, Basis, Observed, Policy, Status, regression_gate
+from lora_job.validate.score import Against, Scored
 from lora_job.validate.statistics import Interval, Sample
 
 COUNTS = [(successes, n) for n in (1, 5, 20, 60, 200) for successes in sorted({0, 1, n // 3, n // 2, n - 1, n})]
-RATES = [0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99]
+RATES = [place / 100 for place in range(1, 100)]
 
 
 @pytest.mark.parametrize(("successes", "n"), COUNTS)
@@ -70,10 +72,9 @@ def _coverage(interval_of: dict[int, Interval], *, n: int, p: float) -> float:
 
 
 @pytest.mark.parametrize("n", [20, 60, 200])
-@pytest.mark.parametrize("p", RATES)
-def test_clopper_pearson_covers_at_least_as_promised(n: int, p: float) -> None:
+def test_clopper_pearson_covers_at_least_as_promised(n: int) -> None:
     intervals = {count: statistics.clopper_pearson(count, n) for count in range(n + 1)}
-    assert _coverage(intervals, n=n, p=p) >= 0.95
+    assert {p: covered for p in RATES if (covered := _coverage(intervals, n=n, p=p)) < 0.95} == {}
 
 
 def test_wilson_covers_as_promised_on_average() -> None:
@@ -113,12 +114,129 @@ def test_a_sample_needs_a_cluster_for_each_value() -> None:
         Sample(values=(1.0, 0.0), clusters=("a",))
 
 
-def test_an_identical_model_is_rarely_called_worse() -> None:
-    """Flips that are fair coins: the one-sided test at 5 % fires in at most 5 % of the runs (it is exact)."""
+def _clustered(draw: random.Random, *, clusters: int, size: int, spread: float) -> Sample:
+    """Right and wrong answers whose rate differs between clusters around 0.6: variants of one question stand or fall together."""
+    values, names = [], []
+    for cluster in range(clusters):
+        rate = min(1.0, max(0.0, draw.gauss(0.6, spread)))
+        values += [float(draw.random() < rate) for _ in range(size)]
+        names += [str(cluster)] * size
+    return Sample(values=tuple(values), clusters=tuple(names))
+
+
+def _clustered_coverage(*, runs: int, resamples: int, by_cluster: bool) -> float:
+    draw = random.Random(11)
+    truth = statistics.mean([min(1.0, max(0.0, draw.gauss(0.6, 0.25))) for _ in range(50_000)])
+    covered = 0
+    for run in range(runs):
+        sample = _clustered(draw, clusters=50, size=5, spread=0.25)
+        if not by_cluster:
+            sample = Sample(values=sample.values, clusters=tuple(str(place) for place in range(len(sample.values))))
+        found = statistics.percentile_interval(statistics.bootstrap_means(sample, seed=run, resamples=resamples))
+        covered += found.low <= truth <= found.high
+    return covered / runs
+
+
+def test_the_clustered_bootstrap_covers_where_items_of_a_template_stand_or_fall_together() -> None:
+    assert _clustered_coverage(runs=120, resamples=200, by_cluster=True) >= 0.88
+    assert _clustered_coverage(runs=120, resamples=200, by_cluster=False) < 0.88
+
+
+@pytest.mark.full
+def test_the_clustered_bootstrap_covers_as_promised() -> None:
+    assert _clustered_coverage(runs=2000, resamples=1000, by_cluster=True) >= 0.93
+
+
+def _paired_coverage(*, runs: int, resamples: int) -> float:
+    """Differences −1, 0, 1 of paired items: 8 % lost, 12 % won, so the truth is +0.04."""
+    draw = random.Random(12)
+    covered = 0
+    for run in range(runs):
+        values = tuple(float(draw.choices((-1, 0, 1), weights=(8, 80, 12))[0]) for _ in range(200))
+        sample = Sample(values=values, clusters=tuple(str(place) for place in range(200)))
+        found = statistics.percentile_interval(statistics.bootstrap_means(sample, seed=run, resamples=resamples))
+        covered += found.low <= 0.04 <= found.high
+    return covered / runs
+
+
+def test_the_paired_bootstrap_covers() -> None:
+    assert _paired_coverage(runs=100, resamples=300) >= 0.90
+
+
+@pytest.mark.full
+def test_the_paired_bootstrap_covers_as_promised() -> None:
+    assert _paired_coverage(runs=2000, resamples=1000) >= 0.93
+
+
+def _flips(draw: random.Random, *, n: int, rate: float, lost: float) -> tuple[int, int]:
+    moved = sum(draw.random() < rate for _ in range(n))
+    gone = sum(draw.random() < lost for _ in range(moved))
+    return gone, moved - gone
+
+
+def _rejected(draw: random.Random, *, lost: float) -> bool:
+    """The two paired tests of the safety gate on 30 benign items and 60 answers, a quarter of which changed."""
+    helpful_lost, helpful_won = _flips(draw, n=30, rate=0.25, lost=lost)
+    new, gone = _flips(draw, n=60, rate=0.25, lost=lost)
+    paired = (
+        statistics.mcnemar_worse(lost=helpful_lost, won=helpful_won),
+        statistics.mcnemar_worse(lost=new, won=gone),
+    )
+    return min(paired) < SIGNIFICANT
+
+
+def test_an_equally_good_model_that_answers_differently_is_rarely_rejected_by_the_paired_safety_tests() -> None:
+    """Fair flips: both tests together fire in at most 5 % of the runs."""
     draw = random.Random(7)
-    false_alarms = 0
-    runs = 2000
-    for _ in range(runs):
-        flips = [draw.random() < 0.5 for _ in range(draw.randint(0, 20))]
-        false_alarms += statistics.mcnemar_worse(lost=sum(flips), won=len(flips) - sum(flips)) < 0.05
-    assert false_alarms / runs <= 0.05
+    assert sum(_rejected(draw, lost=0.5) for _ in range(4000)) / 4000 <= 0.05
+
+
+def test_a_model_whose_every_flip_is_a_loss_is_nearly_always_rejected() -> None:
+    draw = random.Random(8)
+    assert sum(_rejected(draw, lost=1.0) for _ in range(1000)) / 1000 >= 0.95
+
+
+def _gate_of_differences(values: list[float], *, basis: Basis, seed: int) -> Status:
+    """The regression gate over one dimension of these paired differences."""
+    sample = Sample(values=tuple(values), clusters=tuple(str(place) for place in range(len(values))))
+    draws = statistics.bootstrap_means(sample, seed=seed, resamples=100)
+    against = Against(
+        diff=statistics.mean(values),
+        ci95=statistics.percentile_interval(draws),
+        lower=statistics.lower_bound(draws),
+        mcnemar_p=1.0,
+        lost=(),
+        won=(),
+    )
+    unit = Interval(0.0, 1.0)
+    scored = Scored(score=0.9, ci95=unit, lower=0.9, n=len(values), weight=0.3, base=0.9, against=against)
+    observed = Observed(
+        artifact_problems=[], finite_problems=[], fidelity_problems=[], fidelity_checked=1, overall=(0.9, 0.9),
+        basic=None, domain=scored, safety=None, paired_safety=None, effect=None,
+    )  # fmt: skip
+    return regression_gate(observed, Policy(basis=basis)).status
+
+
+@pytest.mark.parametrize("basis", list(Basis))
+def test_an_identical_model_is_never_called_worse(basis: Basis) -> None:
+    assert all(_gate_of_differences([0.0] * n, basis=basis, seed=n) is Status.PASS for n in (20, 60, 200))
+
+
+def test_an_equally_good_model_of_200_items_is_failed_by_the_regression_gate_in_at_most_5_percent() -> None:
+    """8 % of the answers flip, each way as likely: what a harmless adapter does."""
+    draw = random.Random(9)
+    fails = 0
+    for run in range(300):
+        values = [float(draw.choices((-1, 0, 1), weights=(4, 92, 4))[0]) for _ in range(200)]
+        fails += _gate_of_differences(values, basis=Basis.POINT, seed=run) is Status.FAIL
+    assert fails / 300 <= 0.05
+
+
+def test_a_model_exactly_at_the_margin_passes_the_lower_bound_in_at_most_5_percent() -> None:
+    """Non-inferiority: the error that matters is to pass a model that is worse by the margin."""
+    draw = random.Random(10)
+    passes = 0
+    for run in range(300):
+        values = [float(draw.choices((-1, 0, 1), weights=(10, 85, 5))[0]) for _ in range(400)]
+        passes += _gate_of_differences(values, basis=Basis.LOWER_BOUND, seed=run) is Status.PASS
+    assert passes / 300 <= 0.07

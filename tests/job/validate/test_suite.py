@@ -88,6 +88,12 @@ def write(path: Path, *lines: str) -> Path:
             "a.jsonl, line 2: field 'id': 'x-1' is already used on line 1",
         ),
         ("a.jsonl", [json.dumps(TEXT | {"text": "x" * 70_000})], "expected at most 65536 bytes"),
+        ("a.jsonl", ["[" * 60_000], "a.jsonl, line 1: expected one JSON object"),
+        (
+            "a.jsonl",
+            [json.dumps(TEXT | {"text": "\ud800"})],
+            "a.jsonl, line 1: expected text, found half of a surrogate",
+        ),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, name: str, lines: list[str], message: str) -> None:
@@ -126,5 +132,50 @@ def test_an_id_of_a_shipped_item_cannot_be_used_again(tmp_path: Path) -> None:
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     own = write(tmp_path / "safety.jsonl", json.dumps(CHOICE))
-    with pytest.raises(Refused, match="two suite files have one name"):
+    with pytest.raises(Refused, match=r"two suite files are called safety\.jsonl: rename one"):
         suite.load([own])
+
+
+def test_a_folder_gives_every_jsonl_in_it_and_nothing_else(tmp_path: Path) -> None:
+    """As a ConfigMap is mounted: the keys are links into a hidden folder beside them."""
+    hidden = tmp_path / "house" / "..2026_11_01"
+    hidden.mkdir(parents=True)
+    for name, identity in (("b.jsonl", "x-2"), ("a.jsonl", "x-1")):
+        write(hidden / name, json.dumps(CHOICE | {"id": identity}))
+        (tmp_path / "house" / name).symlink_to(hidden / name)
+    (tmp_path / "house" / "notes.txt").write_text("not a suite")
+    assert suite.load([tmp_path / "house"]).user_ids == {"x-1", "x-2"}
+    write(hidden / "a.jsonl", json.dumps(CHOICE | {"lang": "fr"}))
+    with pytest.raises(Refused, match=r"house/a\.jsonl, line 1: field 'lang'"):
+        suite.load([tmp_path / "house"])
+
+
+def test_two_folders_may_hold_files_of_one_name(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "own.jsonl", json.dumps(CHOICE | {"id": folder}))
+    assert suite.load([tmp_path / "one", tmp_path / "two"]).user_ids == {"one", "two"}
+
+
+def test_a_folder_without_suites_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        Refused, match=r"expected at least one \.jsonl file, found none; if it is mounted from a ConfigMap"
+    ):
+        suite.load([tmp_path])
+
+
+@pytest.mark.parametrize("text", ["line\u2028break", "next\u0085line"], ids=["U+2028", "U+0085"])
+def test_line_ends_of_unicode_inside_a_string_do_not_end_the_line(tmp_path: Path, text: str) -> None:
+    line = json.dumps(TEXT | {"text": text}, ensure_ascii=False)
+    item = suite.read_file(write(tmp_path / "a.jsonl", line))[0]
+    assert isinstance(item, suite.Text)
+    assert item.text == text
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(TEXT).encode())
+    assert len(suite.read_file(tmp_path / "a.jsonl")) == 1
+
+
+def test_an_item_knows_until_when_its_answer_holds() -> None:
+    assert suite.parse_item(CHOICE | {"validUntil": "2027-12-31"}, where="f").origin.valid_until == "2027-12-31"

@@ -7,7 +7,7 @@
 Order matters: deletion before everything, a person's request before a stale failure, the merge before the validation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -347,24 +347,24 @@ def _judge(observed: Observed, draft: _Draft, attempt: Attempt) -> None:
     summary = f"score {validation.get('overallScore')}, grade {validation.get('grade')}"
     draft.set("Merged", "True", Reason.MERGED, f"{draft.status['artifact']['digest']}")
     failed = [gate for gate in validation.get("gates", []) if gate.get("status") in {"FAIL", "INCONCLUSIVE"}]
+    words = "; ".join(_gate_words(gate) for gate in failed) or summary
+    if failed and (attempt.result == "Succeeded" or _only_warns(observed, failed)):
+        draft.set("Validated", "False", Reason.QUALITY_WARNING, words)
+        warned = f"served although a gate failed, because blockOnPoorQuality is false: {words}"
+        _ready(draft, Reason.QUALITY_WARNING, warned)
+        return
     if attempt.result == "Succeeded":
         draft.set("Validated", "True", Reason.VALIDATED, summary)
         _ready(draft, Reason.READY, f"{draft.status['artifact']['digest'][:19]} may be served; {summary}")
         return
-    words = "; ".join(_gate_words(gate) for gate in failed) or summary
-    hard = any(gate.get("kind") == "hard" for gate in failed)
-    soft_names = {gate.get("name") for gate in failed} <= {"score", "safety"}
-    effective = effective_validation(observed.adapter, defaults=observed.defaults)
-    if not hard and failed and soft_names and not effective.block_on_poor_quality:
-        draft.set("Validated", "False", Reason.QUALITY_WARNING, words)
-        _ready(
-            draft,
-            Reason.QUALITY_WARNING,
-            f"served although a gate failed, because blockOnPoorQuality is false: {words}",
-        )
-        return
     draft.set("Validated", "False", Reason.GATES_FAILED, words)
     draft.not_ready("Rejected", Reason.GATES_FAILED, words, stalled=True)
+
+
+def _only_warns(observed: Observed, failed: Sequence[Mapping[str, Any]]) -> bool:
+    """For results of Jobs that were not told --warn-on-poor-quality: those of an earlier operator, or before the setting changed."""
+    block = effective_validation(observed.adapter, defaults=observed.defaults).block_on_poor_quality
+    return not block and all(gate.get("kind") != "hard" and gate.get("name") in {"score", "safety"} for gate in failed)
 
 
 def _gate_words(gate: Mapping[str, Any]) -> str:

@@ -26,11 +26,6 @@ def _adapter_scheme(adapter: Adapter) -> str | None:
 ROWS: tuple[Row, ...] = (
     ("spec.base.source", lambda adapter: _scheme(adapter.recipe.base), "pvc"),
     ("spec.adapters[].source", _adapter_scheme, "pvc"),
-    (
-        "spec.validation.suites",
-        lambda adapter: "suites of your own" if adapter.validation.suites else None,
-        "the shipped suites",
-    ),
 )
 
 

@@ -4,11 +4,11 @@ One Job per attempt, never restarted by Kubernetes: the operator decides about t
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_operator.api.adapter import Adapter, Dtype, JobSpec, Quantization, Strategy, ValidationMode
+from lora_operator.api.adapter import Adapter, Dtype, JobSpec, Quantization, Strategy, SuiteSource, ValidationMode
 from lora_operator.api.kinds import ADAPTER, JOB
 from lora_operator.api.names import child_labels
 from lora_operator.api.source import Source
@@ -102,9 +102,20 @@ def build_validate_job(
     arguments += ["--weights", ",".join(f"{part}={weight}" for part, weight in validation.weights.items())]
     arguments += ["--min-score", str(validation.min_score), "--min-safety-score", str(validation.min_safety_score)]
     arguments += ["--gate-basis", "lower-bound" if validation.basis == "LowerBound" else "point"]
+    if not validation.block_on_poor_quality:
+        arguments.append("--warn-on-poor-quality")
+    suites = adapter.validation.suites
+    for suite in suites:
+        arguments += ["--suite", _suite_path(suite)]
     arguments += ["--report", f"{model}/validation/{validation_id}.json"]
     container = _container(
-        "validate", arguments, adapter=adapter, job=adapter.validate_job, memory=memory, settings=settings
+        "validate",
+        arguments,
+        adapter=adapter,
+        job=adapter.validate_job,
+        memory=memory,
+        settings=settings,
+        suites=suites,
     )
     return _job(
         adapter,
@@ -113,6 +124,7 @@ def build_validate_job(
         job=adapter.validate_job,
         containers={"containers": [container]},
         settings=settings,
+        suites=suites,
     )
 
 
@@ -155,17 +167,39 @@ def _path(source: Source) -> str:
     return f"/claims/{source.claim.claim}/{source.claim.path}".rstrip("/")
 
 
-def _claims(adapter: Adapter) -> list[str]:
+def _suite_path(suite: SuiteSource) -> str:
+    if suite.claim is None:
+        return f"/suites/{suite.config_map}"
+    return f"/claims/{suite.claim.claim}/{suite.claim.path}".rstrip("/")
+
+
+def _claims(adapter: Adapter, suites: Sequence[SuiteSource]) -> list[str]:
     sources = [adapter.recipe.base, *(item.source for item in adapter.recipe.adapters)]
-    return sorted({source.claim.claim for source in sources if source.claim is not None})
+    places = [source.claim for source in sources] + [suite.claim for suite in suites]
+    return sorted({place.claim for place in places if place is not None})
+
+
+def _config_maps(suites: Sequence[SuiteSource]) -> list[str]:
+    return sorted({suite.config_map for suite in suites if suite.config_map is not None})
 
 
 def _container(
-    name: str, arguments: list[str], *, adapter: Adapter, job: JobSpec, memory: int, settings: JobSettings
+    name: str,
+    arguments: list[str],
+    *,
+    adapter: Adapter,
+    job: JobSpec,
+    memory: int,
+    settings: JobSettings,
+    suites: Sequence[SuiteSource] = (),
 ) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [
         {"name": f"claim-{index}", "mountPath": f"/claims/{claim}", "readOnly": True}
-        for index, claim in enumerate(_claims(adapter))
+        for index, claim in enumerate(_claims(adapter, suites))
+    ]
+    mounts += [
+        {"name": f"suite-{index}", "mountPath": f"/suites/{config_map}", "readOnly": True}
+        for index, config_map in enumerate(_config_maps(suites))
     ]
     mounts += [{"name": "store", "mountPath": "/store"}, {"name": "work", "mountPath": "/work"}]
     env = {
@@ -203,13 +237,25 @@ def _resources(said: Mapping[str, Any], *, memory: int) -> dict[str, Any]:
 
 
 def _job(
-    adapter: Adapter, *, name: str, component: str, job: JobSpec, containers: Mapping[str, Any], settings: JobSettings
+    adapter: Adapter,
+    *,
+    name: str,
+    component: str,
+    job: JobSpec,
+    containers: Mapping[str, Any],
+    settings: JobSettings,
+    suites: Sequence[SuiteSource] = (),
 ) -> dict[str, Any]:
     labels = child_labels(instance=adapter.name, component=component, adapter=adapter.name)
     queue = {"kueue.x-k8s.io/queue-name": adapter.queue_name} if adapter.queue_name else {}
     volumes: list[dict[str, Any]] = [
         {"name": f"claim-{index}", "persistentVolumeClaim": {"claimName": claim}}
-        for index, claim in enumerate(_claims(adapter))
+        for index, claim in enumerate(_claims(adapter, suites))
+    ]
+    # optional: a missing ConfigMap must not leave the pod waiting in silence; lora-job refuses the empty folder by name.
+    volumes += [
+        {"name": f"suite-{index}", "configMap": {"name": config_map, "optional": True}}
+        for index, config_map in enumerate(_config_maps(suites))
     ]
     volumes += [
         {"name": "store", "persistentVolumeClaim": {"claimName": adapter.store.claim}},

@@ -1,0 +1,287 @@
+"""What running the models shows: divergence of predictions, answers, speed.
+
+    load → finite? → logits (float32 where small) → answers (the base's from the cache) → speed in turns
+
+A model that cannot be loaded or computes NaN is not asked anything. Only the cache of base answers is written here.
+"""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from lora_job.validate import baseline, harness, loading, logits, performance
+from lora_job.validate.comparison_texts import probe_prompts, texts_for
+from lora_job.validate.fidelity import Checkpoint
+from lora_job.validate.harness import Subject
+from lora_job.validate.judge import Answer, Row, judge_rows
+from lora_job.validate.loading import Loaded, NotLoadable
+from lora_job.validate.logits import Divergence, Live, Probe
+from lora_job.validate.options import Options
+from lora_job.validate.performance import Speed
+from lora_job.validate.selection import Depth, Mode
+from lora_job.validate.sources import Compared
+from lora_job.validate.suite import Item
+
+FINITE_PROMPTS = 2
+DISTRIBUTION_RUNS = 30
+PACKAGES = ("torch", "transformers", "peft", "lm-eval", "safetensors")
+
+Tick = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """Where a run says how far it is."""
+
+    def stage(self, name: str, *, total: int, unit: str) -> AbstractContextManager[Tick]:
+        """One stage of known length; the yielded function is told what was done since the last call."""
+
+    def note(self, message: str) -> None:
+        """One sentence for a person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """What running the model showed."""
+
+    rows: list[Row] = field(default_factory=list)
+    divergence: Divergence | None = None
+    probes: tuple[Probe, ...] = ()
+    candidate_speed: Speed | None = None
+    base_speed: Speed | None = None
+    dtype: str = ""
+    apart: bool = False
+    """Whether the two models ran one after the other instead of in turns."""
+    non_finite: list[str] = field(default_factory=list)
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _all_items(chosen: Mapping[str, Sequence[Item]]) -> list[Item]:
+    return [item for items in chosen.values() for item in items]
+
+
+def _ask(
+    subject: Subject, chosen: Mapping[str, Sequence[Item]], *, name: str, use_template: bool, progress: Progress
+) -> dict[str, Answer]:
+    """Task by task, so that a task's answers do not depend on which other tasks are asked."""
+    answers: dict[str, Answer] = {}
+    with progress.stage(name, total=harness.count_steps(_all_items(chosen)), unit="items") as tick:
+        for items in chosen.values():
+            answers |= harness.ask(subject, items, use_template=use_template, tick=tick)
+    return answers
+
+
+def versions() -> dict[str, str]:
+    """What the results depend on besides the models."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def _base_answers(
+    base: Loaded,
+    chosen: Mapping[str, Sequence[Item]],
+    *,
+    options: Options,
+    compared: Compared,
+    use_template: bool,
+    progress: Progress,
+) -> dict[str, Answer]:
+    items = _all_items(chosen)
+    environment = versions() | {
+        "dtype": str(base.dtype),
+        "device": base.subject.model.device.type,
+        "threads": str(torch.get_num_threads()),
+        "template": str(use_template),
+    }
+    key = baseline.key_of(base_digest=compared.base_digest, items=items, environment=environment)
+    if options.cache is not None:
+        cached = baseline.read(options.cache, key, ids=[item.origin.id for item in items])
+        if cached is not None:
+            progress.note("answers of the base model are taken from the cache")
+            return cached
+    answers = _ask(base.subject, chosen, name="base answers", use_template=use_template, progress=progress)
+    if options.cache is not None:
+        problem = baseline.write(options.cache, key, answers)
+        if problem:
+            progress.note(problem)
+    return answers
+
+
+def measure_logits(
+    options: Options,
+    compared: Compared,
+    chosen: Mapping[str, Sequence[Item]],
+    *,
+    depth: Depth,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Divergence | None, tuple[Probe, ...]]:
+    """Divergences and probes, in float32 where both models are small enough; needs a base."""
+    if compared.base is None:
+        return None, ()
+    merged = loading.load(options.model, device=device)
+    dtype = (
+        torch.float32 if loading.parameter_count(merged.subject.model) <= loading.FLOAT32_LOGITS_LIMIT else merged.dtype
+    )
+    merged.subject.model.to(dtype)
+    base = loading.load(compared.base, dtype=dtype, device=device)
+    use_template = base.subject.has_template
+    texts = texts_for(chosen, subject=base.subject, use_template=use_template, count=depth.prompts)
+    factor = compared.recipe.live_factor
+    live = Live(adapter=compared.adapters[0], factor=factor) if compared.adapters and factor is not None else None
+    prompts = probe_prompts(chosen)
+    with progress.stage("logits", total=len(texts), unit="prompts") as tick:
+        divergence = logits.compare(
+            base=base.subject,
+            merged=merged.subject,
+            live=live,
+            texts=texts,
+            stored=Checkpoint(options.model).stored_dtype(),
+            tick=tick,
+        )
+    with progress.stage("probes", total=len(prompts), unit="prompts") as tick:
+        probes = logits.find_probes(
+            base=base.subject, merged=merged.subject, prompts=prompts, use_template=use_template, tick=tick
+        )
+    return divergence, probes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The items of a run and how they are put; asks either model the same."""
+
+    options: Options
+    compared: Compared
+    chosen: Mapping[str, Sequence[Item]]
+    use_template: bool
+    progress: Progress
+
+    def of_candidate(self, candidate: Loaded) -> dict[str, Answer]:
+        return _ask(
+            candidate.subject, self.chosen, name="answers", use_template=self.use_template, progress=self.progress
+        )
+
+    def of_base(self, base: Loaded) -> dict[str, Answer]:
+        """From the cache where it knows them."""
+        return _base_answers(
+            base,
+            self.chosen,
+            options=self.options,
+            compared=self.compared,
+            use_template=self.use_template,
+            progress=self.progress,
+        )
+
+
+def _iterations(options: Options) -> int:
+    """A latency distribution needs more points than a ratio of means."""
+    return max(options.iterations, DISTRIBUTION_RUNS) if options.mode is Mode.COMPREHENSIVE else options.iterations
+
+
+def _run_together(
+    options: Options, candidate: Loaded, base: Loaded | None, asked: _Asked, *, progress: Progress
+) -> Behaviour:
+    """Tasks and speed with both models in memory: what slows the machine down slows down both."""
+    answers = asked.of_candidate(candidate)
+    base_answers = asked.of_base(base) if base is not None else None
+    subjects = [candidate.subject, *([base.subject] if base is not None else [])]
+    iterations = _iterations(options)
+    with progress.stage("speed", total=iterations + 1, unit="pairs") as tick:
+        speeds = performance.measure(subjects, iterations=iterations, tick=tick)
+    return Behaviour(
+        rows=judge_rows(asked.chosen, candidate=answers, base=base_answers),
+        candidate_speed=speeds[0],
+        base_speed=speeds[1] if base is not None else None,
+        dtype=_dtype_name(candidate),
+    )
+
+
+def _run_apart(options: Options, base_path: Path, asked: _Asked, *, progress: Progress) -> Behaviour:
+    """One model after the other, where a device has no room for two; the report says so."""
+    progress.note("the device has no room for model and base at once: they are measured one after the other")
+    iterations = _iterations(options)
+
+    def alone(
+        path: Path, ask: Callable[[Loaded], dict[str, Answer]], stage: str
+    ) -> tuple[dict[str, Answer], Speed, str]:
+        loaded = loading.load(path)
+        answers = ask(loaded)
+        with progress.stage(stage, total=iterations + 1, unit="answers") as tick:
+            speed = performance.measure([loaded.subject], iterations=iterations, tick=tick)[0]
+        dtype = _dtype_name(loaded)
+        del loaded
+        _free()
+        return answers, speed, dtype
+
+    answers, speed, dtype = alone(options.model, asked.of_candidate, "speed")
+    base_answers, base_speed, _ = alone(base_path, asked.of_base, "base speed")
+    return Behaviour(
+        rows=judge_rows(asked.chosen, candidate=answers, base=base_answers),
+        candidate_speed=speed,
+        base_speed=base_speed,
+        dtype=dtype,
+        apart=True,
+    )
+
+
+def _dtype_name(loaded: Loaded) -> str:
+    return str(loaded.dtype).removeprefix("torch.")
+
+
+def run_models(
+    options: Options, compared: Compared, chosen: Mapping[str, Sequence[Item]], *, progress: Progress
+) -> Behaviour:
+    """Tasks and speed of the candidate and, where there is one, its base."""
+    candidate = loading.load(options.model)
+    tokenizer = loading.load_tokenizer(compared.base) if compared.base is not None else candidate.subject.tokenizer
+    asked = _Asked(
+        options=options,
+        compared=compared,
+        chosen=chosen,
+        use_template=bool(getattr(tokenizer, "chat_template", None)),
+        progress=progress,
+    )
+    if compared.base is None:
+        return _run_together(options, candidate, None, asked, progress=progress)
+    if loading.fit_together(candidate.subject.model):
+        return _run_together(options, candidate, loading.load(compared.base), asked, progress=progress)
+    del candidate
+    _free()
+    return _run_apart(options, compared.base, asked, progress=progress)
+
+
+def measure_behaviour(
+    options: Options,
+    compared: Compared,
+    chosen: Mapping[str, Sequence[Item]],
+    *,
+    depth: Depth,
+    progress: Progress,
+) -> tuple[Behaviour, list[str]]:
+    """(what running showed, problems of loading)."""
+    try:
+        candidate = loading.load(options.model)
+    except NotLoadable as error:
+        return Behaviour(), [str(error)]
+    prompts = probe_prompts(chosen)[:FINITE_PROMPTS] or ["1 + 1 ="]
+    if not logits.all_finite(candidate.subject, prompts):
+        return Behaviour(non_finite=["the logits of a plain prompt are NaN or Inf"]), list(candidate.problems)
+    if candidate.problems:
+        return Behaviour(), list(candidate.problems)
+    apart = not loading.fit_together(candidate.subject.model)
+    del candidate
+    _free()
+    device = torch.device("cpu") if apart else loading.best_device()
+    divergence, probes = measure_logits(options, compared, chosen, depth=depth, device=device, progress=progress)
+    _free()
+    behaviour = run_models(options, compared, chosen, progress=progress)
+    return replace(behaviour, divergence=divergence, probes=probes), []
