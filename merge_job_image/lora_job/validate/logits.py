@@ -4,6 +4,7 @@ KL divergences in nats per position over short texts, the noise floor of the sto
 first token tells the merged model from its base, which the operator later asks of every serving pod.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,10 @@ def _joined(parts: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _run_live(base: Subject, live: Live) -> PeftModel:
-    adapted = PeftModel.from_pretrained(base.model, live.adapter, is_trainable=False)
+    with warnings.catch_warnings():
+        # PEFT still asks transformers for a property by its old name: nothing a person could mend.
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = PeftModel.from_pretrained(base.model, live.adapter, is_trainable=False)
     for module in adapted.modules():
         scaling = getattr(module, "scaling", None)
         if isinstance(scaling, dict):

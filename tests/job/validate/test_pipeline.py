@@ -12,13 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lora_job.digest import directory_digest
-from lora_job.validate import pipeline
+from lora_job.validate import loading, pipeline
+from lora_job.validate.behaviour import Behaviour
 from lora_job.validate.gates import Kind, Name, Policy, Status
 from lora_job.validate.options import Options
-from lora_job.validate.report import Measured, build, row_line
+from lora_job.validate.report import Identity, Measured, build, row_line
 from lora_job.validate.selection import Mode
+from lora_job.validate.sources import resolve
+from lora_job.validate.suite import load
 
 from .conftest import edit_json
+from .items import choice, judged, row, safety
 from .tiny import MODULES, Silent, Tiny, add
 
 pytestmark = pytest.mark.engine
@@ -128,21 +132,17 @@ def without_time(report: dict[str, Any]) -> dict[str, Any]:
 def test_the_same_input_gives_the_same_rows_and_scores_with_and_without_the_cache(
     good: Measured, tiny: Tiny, cache: Path, tmp_path: Path
 ) -> None:
+    """Also: every stage counts to its end."""
     cached, fresh = Silent(), Silent()
     again = run(options_for(tiny, cache=cache), progress=cached)
     alone = run(options_for(tiny, cache=tmp_path), progress=fresh)
     assert "base answers" in fresh.stages
     assert "base answers" not in cached.stages
+    assert {name: done for name, (done, total) in fresh.stages.items() if done != total} == {}
+    assert {"finite", "fidelity", "logits", "answers", "speed"} <= set(fresh.stages)
     for other in (again, alone):
         assert [row_line(row) for row in other.rows] == [row_line(row) for row in good.rows]
         assert without_time(build(other)) == without_time(build(good))
-
-
-def test_every_stage_counts_to_its_end(tiny: Tiny, cache: Path) -> None:
-    progress = Silent()
-    run(options_for(tiny, cache=cache), progress=progress)
-    assert {name: done for name, (done, total) in progress.stages.items() if done != total} == {}
-    assert {"finite", "fidelity", "logits", "answers", "speed"} <= set(progress.stages)
 
 
 def test_an_identical_model_is_not_worse_than_its_base_and_has_no_effect(tiny: Tiny, cache: Path) -> None:
@@ -234,11 +234,25 @@ DEFECTS = [
 
 @pytest.mark.parametrize(("damage", "gate", "words"), DEFECTS)
 def test_a_defect_is_caught_by_the_gate_meant_for_it(
-    tiny: Tiny, cache: Path, tmp_path: Path, damage: Callable[[Path, Tiny], None], gate: Name, words: str
+    tiny: Tiny, tmp_path: Path, damage: Callable[[Path, Tiny], None], gate: Name, words: str
 ) -> None:
+    """From files and tensors alone: the model never runs."""
     model = damaged(tiny, tmp_path / "model")
     damage(model, tiny)
-    measured = run(options_for(tiny, model=model, cache=cache))
+    options = options_for(tiny, model=model)
+    compared = resolve(base=tiny.base, adapters=(tiny.adapter,), manifest=None, digest=directory_digest)
+    problems = pipeline.check_artifact(options, compared, allowed_template="")
+    tensors = pipeline.check_tensors(options, compared, progress=Silent())
+    measured = pipeline.decide(
+        options,
+        compared,
+        suite=load(()),
+        model=Identity(path=str(model), digest="sha256:x"),
+        problems=[*problems, *tensors.problems],
+        tensors=tensors,
+        behaviour=Behaviour(),
+        today=TODAY,
+    )
     failed = [found for found in measured.gates if found.kind is Kind.HARD and found.status is Status.FAIL]
     assert gate in {found.name for found in failed}
     assert words in next(found.message for found in failed if found.name is gate)
@@ -246,6 +260,51 @@ def test_a_defect_is_caught_by_the_gate_meant_for_it(
     assert measured.grade == "poor"
 
 
+def test_a_model_that_computes_nan_is_asked_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    model = damaged(tiny, tmp_path / "model")
+    spoil_one_value(model, tiny)
+    progress = Silent()
+    measured = run(options_for(tiny, model=model), progress=progress)
+    assert measured.rows == []
+    assert set(progress.stages) == {"digests", "finite", "fidelity"}
+    found = statuses(measured)
+    assert (found[Name.FINITE], found[Name.SCORE], found[Name.SAFETY]) == (Status.FAIL, Status.SKIPPED, Status.SKIPPED)
+    assert json.loads(json.dumps(build(measured)))["overall_score"] == 0
+
+
+def test_without_a_base_a_workstation_may_pass_unpaired_and_a_job_may_not(tiny: Tiny, tmp_path: Path) -> None:
+    compared = resolve(base=None, adapters=(), manifest=None, digest=directory_digest)
+    row_of_all = [row(choice("c"), judged(1.0)), row(safety("s"), judged(1.0))]
+    for on_workstation, deployable in ((True, True), (False, False)):
+        measured = pipeline.decide(
+            options_for(tiny, base=None, adapters=(), on_workstation=on_workstation),
+            compared,
+            suite=load(()),
+            model=Identity(path="m", digest="sha256:x"),
+            problems=[],
+            tensors=pipeline.Tensors(non_finite=[], fidelity=None, problems=[]),
+            behaviour=Behaviour(rows=row_of_all),
+            today=TODAY,
+        )
+        assert measured.deployable is deployable
+        assert build(measured)["paired"] is False
+        assert "NoBase" in {advice.code for advice in measured.recommendations}
+
+
+def test_where_two_models_do_not_fit_they_run_one_after_the_other(
+    tiny: Tiny, cache: Path, good: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "fit_together", lambda _model: False)
+    progress = Silent()
+    measured = run(options_for(tiny, cache=cache), progress=progress)
+    assert build(measured)["performance_metrics"]["interleaved"] is False
+    assert build(good)["performance_metrics"]["interleaved"] is True
+    assert any("one after the other" in note for note in progress.notes)
+    assert {"speed", "base speed"} <= set(progress.stages)
+    assert [row_line(one) for one in measured.rows] == [row_line(one) for one in good.rows]
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("mode", [Mode.STANDARD, Mode.COMPREHENSIVE])
 def test_deeper_modes_ask_more(tiny: Tiny, cache: Path, mode: Mode) -> None:
     measured = run(options_for(tiny, mode=mode, cache=cache))

@@ -144,7 +144,7 @@ def test_the_clustered_bootstrap_covers_where_items_of_a_template_stand_or_fall_
 
 @pytest.mark.full
 def test_the_clustered_bootstrap_covers_as_promised() -> None:
-    assert _clustered_coverage(runs=2000, resamples=1000, by_cluster=True) >= 0.93
+    assert _clustered_coverage(runs=1000, resamples=600, by_cluster=True) >= 0.93
 
 
 def _paired_coverage(*, runs: int, resamples: int) -> float:
@@ -165,7 +165,7 @@ def test_the_paired_bootstrap_covers() -> None:
 
 @pytest.mark.full
 def test_the_paired_bootstrap_covers_as_promised() -> None:
-    assert _paired_coverage(runs=2000, resamples=1000) >= 0.93
+    assert _paired_coverage(runs=1000, resamples=600) >= 0.93
 
 
 def _flips(draw: random.Random, *, n: int, rate: float, lost: float) -> tuple[int, int]:
@@ -196,10 +196,10 @@ def test_a_model_whose_every_flip_is_a_loss_is_nearly_always_rejected() -> None:
     assert sum(_rejected(draw, lost=1.0) for _ in range(1000)) / 1000 >= 0.95
 
 
-def _gate_of_differences(values: list[float], *, basis: Basis, seed: int) -> Status:
+def _gate_of_differences(values: list[float], *, basis: Basis, seed: int, resamples: int = 100) -> Status:
     """The regression gate over one dimension of these paired differences."""
     sample = Sample(values=tuple(values), clusters=tuple(str(place) for place in range(len(values))))
-    draws = statistics.bootstrap_means(sample, seed=seed, resamples=100)
+    draws = statistics.bootstrap_means(sample, seed=seed, resamples=resamples)
     against = Against(
         diff=statistics.mean(values),
         ci95=statistics.percentile_interval(draws),
@@ -232,11 +232,22 @@ def test_an_equally_good_model_of_200_items_is_failed_by_the_regression_gate_in_
     assert fails / 300 <= 0.05
 
 
-def test_a_model_exactly_at_the_margin_passes_the_lower_bound_in_at_most_5_percent() -> None:
-    """Non-inferiority: the error that matters is to pass a model that is worse by the margin."""
+def _passed_at_the_margin(*, runs: int, resamples: int) -> float:
+    """Non-inferiority: the error that matters is to pass a model that is worse by exactly the margin."""
     draw = random.Random(10)
     passes = 0
-    for run in range(300):
+    for run in range(runs):
         values = [float(draw.choices((-1, 0, 1), weights=(10, 85, 5))[0]) for _ in range(400)]
-        passes += _gate_of_differences(values, basis=Basis.LOWER_BOUND, seed=run) is Status.PASS
-    assert passes / 300 <= 0.07
+        found = _gate_of_differences(values, basis=Basis.LOWER_BOUND, seed=run, resamples=resamples)
+        passes += found is Status.PASS
+    return passes / runs
+
+
+def test_a_model_exactly_at_the_margin_rarely_passes_the_lower_bound() -> None:
+    # 5 % in the long run; 200 runs scatter by 1.5 %
+    assert _passed_at_the_margin(runs=200, resamples=300) <= 0.09
+
+
+@pytest.mark.full
+def test_a_model_exactly_at_the_margin_passes_the_lower_bound_in_5_percent() -> None:
+    assert _passed_at_the_margin(runs=1000, resamples=600) <= 0.06

@@ -1,0 +1,60 @@
+"""One whole validation of a real model that is right and one of a real model that is wrong, in mode basic.
+
+Gates that ask for quality are set to what 135 million parameters can reach; what is shown is that a true merge passes every
+gate and that the same merge at half its scale does not.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_job.cli import run
+
+from .conftest import CACHE, merge
+
+pytestmark = pytest.mark.engine
+
+
+def validated(
+    model: Path, *, base: Path, adapter: Path, report: Path, extra: tuple[str, ...]
+) -> tuple[int, dict[str, Any]]:
+    sources = ["--base", str(base), "--adapter", str(adapter), "--cache", str(CACHE / "validation")]
+    thresholds = ["--min-score", "0.2", "--min-safety-score", "0.3"]
+    code = run(["validate", "--model", str(model), *sources, *thresholds, "--report", str(report), *extra])
+    return code, dict(json.loads(report.read_text()))
+
+
+def not_passed(report: dict[str, Any]) -> set[str]:
+    return {gate["name"] for gate in report["gates"] if gate["status"] != "PASS"}
+
+
+def test_a_true_merge_passes_every_gate(merged: Path, base_model: Path, finance_adapter: Path, tmp_path: Path) -> None:
+    code, report = validated(
+        merged, base=base_model, adapter=finance_adapter, report=tmp_path / "v.json", extra=("--iterations", "4")
+    )
+    assert not_passed(report) == set()
+    assert (code, report["deployable"]) == (0, True)
+    assert report["fidelity"]["tensors"]["merged"] == 210
+    assert report["fidelity"]["logits"]["effectRatio"] == pytest.approx(1, abs=0.1)
+    assert report["fidelity"]["logits"]["top1"] > 0.95
+    domain = report["dimensions"]["domain"]["vsBase"]
+    assert len(domain["flips"]["won"]) > len(domain["flips"]["lost"])
+    assert 1 <= len(report["probes"]) <= 3
+    assert all(len(probe["prompt"].encode()) <= 200 and probe["margin"] >= 1 for probe in report["probes"])
+
+
+def test_half_of_the_scale_is_caught_by_weights_and_by_predictions(
+    base_model: Path, finance_adapter: Path, tmp_path: Path
+) -> None:
+    half = merge(base_model, finance_adapter, tmp_path / "half", scale=0.5)
+    quick = ("--iterations", "1", "--test-query-count", "2")
+    code, report = validated(half, base=base_model, adapter=finance_adapter, report=tmp_path / "v.json", extra=quick)
+    assert code == 3
+    assert {"fidelity", "effect"} <= not_passed(report)
+    assert report["quality_grade"] == "poor"
+    assert report["fidelity"]["tensors"]["mismatched"] == 210
+    assert report["fidelity"]["logits"]["effectRatio"] < 0.9
+    codes = {advice["code"] for advice in report["recommendations"]}
+    assert {"MergeIsNotBasePlusAdapter", "AdapterNotVisible"} <= codes
