@@ -285,7 +285,7 @@ def _job(
         pod["imagePullSecrets"] = [dict(item) for item in job.image_pull_secrets]
     if adapter.service_account:
         pod["serviceAccountName"] = adapter.service_account
-    bound = {*_claims(adapter), adapter.store.claim}.intersection(settings.single_node_claims)
+    bound = {*_claims(adapter, suites), adapter.store.claim}.intersection(settings.single_node_claims)
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,
