@@ -192,3 +192,12 @@ def test_the_suite_names_its_version_and_how_long_it_is_valid() -> None:
     suite = json.loads((SUITES / "suite.json").read_text(encoding="utf-8"))
     assert set(suite) == {"name", "version", "validUntil"}
     assert date.fromisoformat(suite["validUntil"]) > max(date.fromisoformat(item["asOf"]) for item in ALL)
+
+
+@pytest.mark.full
+def test_no_answer_is_past_its_date() -> None:
+    """Not in `make test`: a checkout must not break on a day. It breaks `make check-suites` and `make test-full`, before a release."""
+    today = date.today()  # noqa: DTZ011 - a calendar day, wherever the release is made
+    suite = json.loads((SUITES / "suite.json").read_text(encoding="utf-8"))
+    late = [item["id"] for item in ALL if date.fromisoformat(item.get("validUntil", suite["validUntil"])) < today]
+    assert late == []

@@ -41,14 +41,21 @@ def last_words(tmp_path: Path) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+BAD = json.dumps({"id": "x", "kind": "choice", "suite": "finance", "lang": "en", "topic": "t", "source": "s", "asOf": "2026-11-01",
+                  "question": "?", "choices": ["a", "b"], "answer": 2})  # fmt: skip
+
+
 def test_gates_that_fail_end_with_3_and_leave_the_whole_report(tiny: Tiny, tmp_path: Path) -> None:
-    report = tmp_path / "out" / "v-1.json"
-    assert call(tiny, "--report", str(report)) == 3
+    """Items of one's own are among the rows."""
+    report, suite = tmp_path / "out" / "v-1.json", tmp_path / "own.jsonl"
+    suite.write_text(BAD.replace('"answer": 2', '"answer": 1') + "\n")
+    assert call(tiny, "--suite", str(suite), "--report", str(report)) == 3
     assert sorted(path.name for path in report.parent.iterdir()) == ["v-1.html", "v-1.json", "v-1.rows.jsonl"]
     content = json.loads(report.read_text())
     assert content["deployable"] is False
     rows = [json.loads(line) for line in (tmp_path / "out" / "v-1.rows.jsonl").read_text().splitlines()]
     assert {row["id"] for row in rows} >= set(content["dimensions"]["basic"]["vsBase"]["flips"]["lost"])
+    assert [row["suite"] for row in rows if row["id"] == "x"] == ["finance"]
     words = last_words(tmp_path)
     assert (words["outcome"], words["reason"]) == ("GateFailed", "GatesFailed")
     assert words["validation"]["id"] == "v-1"
@@ -77,10 +84,6 @@ def test_poor_quality_may_only_warn(tiny: Tiny, tmp_path: Path) -> None:
     assert gates["safety"] == ("warn", "FAIL")
 
 
-BAD = json.dumps({"id": "x", "kind": "choice", "suite": "finance", "lang": "en", "topic": "t", "source": "s", "asOf": "2026-11-01",
-                  "question": "?", "choices": ["a", "b"], "answer": 2})  # fmt: skip
-
-
 def test_a_suite_that_does_not_fit_is_refused_with_file_line_and_field(
     tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,15 +103,6 @@ def test_a_folder_without_suites_is_refused_and_the_config_map_named(tiny: Tiny,
     (tmp_path / "house-rules").mkdir()
     assert call(tiny, "--suite", str(tmp_path / "house-rules")) == 2
     assert "house-rules: expected at least one .jsonl file, found none" in last_words(tmp_path)["message"]
-
-
-def test_ones_own_items_are_asked_and_scored(tiny: Tiny, tmp_path: Path) -> None:
-    suite = tmp_path / "own.jsonl"
-    suite.write_text(BAD.replace('"answer": 2', '"answer": 1') + "\n")
-    report = tmp_path / "v-4.json"
-    call(tiny, "--suite", str(suite), "--report", str(report))
-    rows = [json.loads(line) for line in report.with_suffix(".rows.jsonl").read_text().splitlines()]
-    assert [row["suite"] for row in rows if row["id"] == "x"] == ["finance"]
 
 
 @pytest.mark.parametrize(
