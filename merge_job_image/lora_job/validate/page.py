@@ -16,6 +16,7 @@ table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;border-botto
 """
 _BAR, _BASE, _LINE = "#2f6fb0", "#b8c4d2", "#1c2430"
 _NAMES = {"basic": "basic 一般", "domain": "domain 領域", "safety": "safety 安全", "performance": "performance 效能"}
+_UNITS = {"drift": "drift (bits per byte, lower is better)"}
 _WIDTH, _LEFT = 640, 150
 
 
@@ -124,7 +125,7 @@ def _reliability_plot(calibration: Mapping[str, Any] | None) -> str:
 
 def _task_table(tasks: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{_text(name)}</td><td>{one['score']:.3f}</td>"
+        f"<tr><td>{_text(_UNITS.get(name, name))}</td><td>{one['score']:.3f}</td>"
         f"<td>{'' if one['base'] is None else format(one['base'], '.3f')}</td><td>{one['n']}</td></tr>"
         for name, one in tasks.items()
     )
