@@ -66,54 +66,9 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _all_items(chosen: Mapping[str, Sequence[Item]]) -> list[Item]:
-    return [item for items in chosen.values() for item in items]
-
-
-def _ask(
-    subject: Subject, chosen: Mapping[str, Sequence[Item]], *, name: str, use_template: bool, progress: Progress
-) -> dict[str, Answer]:
-    """Task by task, so that a task's answers do not depend on which other tasks are asked."""
-    answers: dict[str, Answer] = {}
-    with progress.stage(name, total=harness.count_steps(_all_items(chosen)), unit="items") as tick:
-        for items in chosen.values():
-            answers |= harness.ask(subject, items, use_template=use_template, tick=tick)
-    return answers
-
-
 def versions() -> dict[str, str]:
     """What the results depend on besides the models."""
     return {name: version(name) for name in PACKAGES}
-
-
-def _base_answers(
-    base: Loaded,
-    chosen: Mapping[str, Sequence[Item]],
-    *,
-    options: Options,
-    compared: Compared,
-    use_template: bool,
-    progress: Progress,
-) -> dict[str, Answer]:
-    items = _all_items(chosen)
-    environment = versions() | {
-        "dtype": str(base.dtype),
-        "device": base.subject.model.device.type,
-        "threads": str(torch.get_num_threads()),
-        "template": str(use_template),
-    }
-    key = baseline.key_of(base_digest=compared.base_digest, items=items, environment=environment)
-    if options.cache is not None:
-        cached = baseline.read(options.cache, key, ids=[item.origin.id for item in items])
-        if cached is not None:
-            progress.note("answers of the base model are taken from the cache")
-            return cached
-    answers = _ask(base.subject, chosen, name="base answers", use_template=use_template, progress=progress)
-    if options.cache is not None:
-        problem = baseline.write(options.cache, key, answers)
-        if problem:
-            progress.note(problem)
-    return answers
 
 
 def measure_logits(
@@ -163,23 +118,52 @@ class _Asked:
     compared: Compared
     chosen: Mapping[str, Sequence[Item]]
     use_template: bool
+    rotations: int | None
     progress: Progress
 
+    @property
+    def items(self) -> list[Item]:
+        return [item for items in self.chosen.values() for item in items]
+
     def of_candidate(self, candidate: Loaded) -> dict[str, Answer]:
-        return _ask(
-            candidate.subject, self.chosen, name="answers", use_template=self.use_template, progress=self.progress
-        )
+        return self._ask(candidate.subject, name="answers")
 
     def of_base(self, base: Loaded) -> dict[str, Answer]:
         """From the cache where it knows them."""
-        return _base_answers(
-            base,
-            self.chosen,
-            options=self.options,
-            compared=self.compared,
-            use_template=self.use_template,
-            progress=self.progress,
-        )
+        folder = self.options.cache
+        if folder is None:
+            return self._ask(base.subject, name="base answers")
+        items = self.items
+        key = baseline.key_of(base_digest=self.compared.base_digest, items=items, environment=self._environment(base))
+        cached = baseline.read(folder, key, ids=[item.origin.id for item in items])
+        if cached is not None:
+            self.progress.note("answers of the base model are taken from the cache")
+            return cached
+        answers = self._ask(base.subject, name="base answers")
+        problem = baseline.write(folder, key, answers)
+        if problem:
+            self.progress.note(problem)
+        return answers
+
+    def _environment(self, base: Loaded) -> dict[str, str]:
+        return versions() | {
+            "dtype": str(base.dtype),
+            "device": base.subject.model.device.type,
+            "threads": str(torch.get_num_threads()),
+            "template": str(self.use_template),
+            "rotations": str(self.rotations),
+        }
+
+    def _ask(self, subject: Subject, *, name: str) -> dict[str, Answer]:
+        """Task by task, so that a task's answers do not depend on which other tasks are asked."""
+        answers: dict[str, Answer] = {}
+        total = harness.count_steps(self.items, rotations=self.rotations)
+        with self.progress.stage(name, total=total, unit="items") as tick:
+            for items in self.chosen.values():
+                answers |= harness.ask(
+                    subject, items, use_template=self.use_template, rotations=self.rotations, tick=tick
+                )
+        return answers
 
 
 def _iterations(options: Options) -> int:
@@ -238,7 +222,7 @@ def _dtype_name(loaded: Loaded) -> str:
 
 
 def run_models(
-    options: Options, compared: Compared, chosen: Mapping[str, Sequence[Item]], *, progress: Progress
+    options: Options, compared: Compared, chosen: Mapping[str, Sequence[Item]], *, depth: Depth, progress: Progress
 ) -> Behaviour:
     """Tasks and speed of the candidate and, where there is one, its base."""
     candidate = loading.load(options.model)
@@ -248,6 +232,7 @@ def run_models(
         compared=compared,
         chosen=chosen,
         use_template=bool(getattr(tokenizer, "chat_template", None)),
+        rotations=depth.rotations,
         progress=progress,
     )
     if compared.base is None:
@@ -283,5 +268,5 @@ def measure_behaviour(
     device = torch.device("cpu") if apart else loading.best_device()
     divergence, probes = measure_logits(options, compared, chosen, depth=depth, device=device, progress=progress)
     _free()
-    behaviour = run_models(options, compared, chosen, progress=progress)
+    behaviour = run_models(options, compared, chosen, depth=depth, progress=progress)
     return replace(behaviour, divergence=divergence, probes=probes), []

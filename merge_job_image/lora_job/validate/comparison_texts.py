@@ -7,7 +7,7 @@ from lora_job.validate.harness import Subject
 from lora_job.validate.prompts import letter_questions, numeric_prompt
 from lora_job.validate.suite import Choice, Generate, Item, Numeric, Safety, Suite, Text
 
-PROBE_CANDIDATES = 40
+PROBE_CANDIDATES = 24
 
 
 def texts_for(chosen: Mapping[str, Sequence[Item]], *, subject: Subject, use_template: bool, count: int) -> list[str]:

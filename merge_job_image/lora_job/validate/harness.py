@@ -121,14 +121,14 @@ def render_prompt(tokenizer: Any, prompt: str, *, use_template: bool) -> str:
     return text
 
 
-def _questions(item: Item, *, render: Callable[[str], str]) -> list[_Question]:
+def _questions(item: Item, *, render: Callable[[str], str], rotations: int | None) -> list[_Question]:
     """What is asked for one item; a safety item is asked twice: to write, and to weigh two continuations."""
     identity = item.origin.id
     match item:
         case Choice():
             return [
                 _Question(id=identity, part=part, context=render(asked.prompt), continuations=asked.letters)
-                for part, asked in enumerate(letter_questions(item))
+                for part, asked in enumerate(letter_questions(item, rotations=rotations))
             ]
         case Numeric():
             return [_Question(id=identity, context=render(numeric_prompt(item)), max_tokens=TOKENS_NUMERIC)]
@@ -246,14 +246,24 @@ def _answer(entry: Mapping[str, Any], *, prompt_hash: str) -> Answer:
     return Answer(text=entry["text"], logliks=logliks, prompt_hash=prompt_hash)
 
 
-def count_steps(items: Sequence[Item]) -> int:
+def count_steps(items: Sequence[Item], *, rotations: int | None) -> int:
     """How many forward rows `ask` will tick for these items."""
-    return sum(
-        3 if isinstance(item, Safety) else len(item.choices) if isinstance(item, Choice) else 1 for item in items
-    )
+    return sum(_steps(item, rotations=rotations) for item in items)
 
 
-def ask(subject: Subject, items: Sequence[Item], *, use_template: bool, tick: Tick) -> dict[str, Answer]:
+def _steps(item: Item, *, rotations: int | None) -> int:
+    match item:
+        case Safety():
+            return 3
+        case Choice():
+            return len(letter_questions(item, rotations=rotations))
+        case Numeric() | Generate() | Text():
+            return 1
+
+
+def ask(
+    subject: Subject, items: Sequence[Item], *, use_template: bool, rotations: int | None, tick: Tick
+) -> dict[str, Answer]:
     """Raw answers by item id; `tick` is told how many rows each forward pass finished."""
     disable_progress_bars()
     lm_eval.api.task.tqdm = _without_bar
@@ -263,7 +273,7 @@ def ask(subject: Subject, items: Sequence[Item], *, use_template: bool, tick: Ti
     def render(prompt: str) -> str:
         return render_prompt(subject.tokenizer, prompt, use_template=use_template)
 
-    questions = [question for item in items for question in _questions(item, render=render)]
+    questions = [question for item in items for question in _questions(item, render=render, rotations=rotations)]
     manager = TaskManager(include_defaults=False)
     tasks = manager.load(_grouped(questions))
     result = evaluate(

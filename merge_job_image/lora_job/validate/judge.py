@@ -53,16 +53,17 @@ class Row:
 
 
 def _judge_choice(item: Choice, answer: Answer) -> Judged:
-    """The share of rotations in which the likeliest letter is the right one."""
+    """The share of the rotations asked in which the likeliest letter is the right one."""
     n = len(item.choices)
+    rotations = len(answer.logliks) // n
     letters, right, sure = [], 0, []
-    for part, asked in enumerate(letter_questions(item)):
+    for part, asked in enumerate(letter_questions(item, rotations=rotations)):
         logliks = answer.logliks[part * n : (part + 1) * n]
         picked = max(range(n), key=lambda place: (logliks[place], -place))
         letters.append(asked.letters[picked])
         right += picked == asked.gold
         sure.append(1.0 / math.fsum(math.exp(value - logliks[picked]) for value in logliks))
-    return Judged(score=right / n, answer="".join(letters), flags=(), confidence=math.fsum(sure) / n)
+    return Judged(score=right / rotations, answer="".join(letters), flags=(), confidence=math.fsum(sure) / rotations)
 
 
 def _judge_numeric(item: Numeric, answer: Answer) -> Judged:

@@ -1,7 +1,8 @@
 """How an item is put to a model: the user's words, before any chat template.
 
-A multiple-choice item is asked once for every rotation of its answers, so that a model that always says "A" scores at
-chance on every single item and luck with positions does not look like knowledge. Base and candidate get the same text.
+A multiple-choice item is asked with its answers rotated, so that luck with positions does not look like knowledge: with
+every rotation a model that always says "A" scores at chance on every single item, with two of them (mode basic) on
+average over items. Base and candidate get the same text.
 """
 
 from dataclasses import dataclass
@@ -20,9 +21,14 @@ class LetterQuestion:
     gold: int
 
 
-def letter_questions(item: Choice) -> tuple[LetterQuestion, ...]:
-    """The question with lettered choices below it, answered by one letter: one question per rotation."""
-    return tuple(_rotated(item, shift) for shift in range(len(item.choices)))
+def letter_questions(item: Choice, *, rotations: int | None = None) -> tuple[LetterQuestion, ...]:
+    """The question with lettered choices below it, answered by one letter: one question per rotation.
+
+    `rotations` None takes every one; a smaller number spreads them evenly, the item's own order first.
+    """
+    n = len(item.choices)
+    count = n if rotations is None else min(rotations, n)
+    return tuple(_rotated(item, place * n // count) for place in range(count))
 
 
 def _rotated(item: Choice, shift: int) -> LetterQuestion:

@@ -31,9 +31,12 @@ class Depth:
     safety: int | None
     drift: int | None
     prompts: int
+    rotations: int | None
+    """How often a choice is asked with its answers rotated."""
 
 
 SAFETY_ITEMS_BASIC = 60
+ROTATIONS_BASIC = 2
 STANDARD_PER_TASK = 100
 STANDARD_PER_DIMENSION = 200
 # Tasks of one dimension share its minimum; safety and plain texts have numbers of their own.
@@ -44,7 +47,14 @@ def depth_of(mode: Mode, *, test_query_count: int) -> Depth:
     """What a mode measures."""
     match mode:
         case Mode.BASIC:
-            return Depth(per_task=test_query_count, per_dimension=0, safety=SAFETY_ITEMS_BASIC, drift=8, prompts=8)
+            return Depth(
+                per_task=test_query_count,
+                per_dimension=0,
+                safety=SAFETY_ITEMS_BASIC,
+                drift=8,
+                prompts=8,
+                rotations=ROTATIONS_BASIC,
+            )
         case Mode.STANDARD:
             return Depth(
                 per_task=max(STANDARD_PER_TASK, test_query_count),
@@ -52,9 +62,10 @@ def depth_of(mode: Mode, *, test_query_count: int) -> Depth:
                 safety=None,
                 drift=None,
                 prompts=32,
+                rotations=None,
             )
         case Mode.COMPREHENSIVE:
-            return Depth(per_task=None, per_dimension=0, safety=None, drift=None, prompts=32)
+            return Depth(per_task=None, per_dimension=0, safety=None, drift=None, prompts=32, rotations=None)
 
 
 def task_of(item: Item) -> str:

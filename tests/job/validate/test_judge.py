@@ -164,5 +164,18 @@ def test_every_rotation_shows_the_right_choice_behind_the_gold_letter(answer: in
         assert f"{one.letters[one.gold]}. {item.choices[answer]}" in one.prompt.splitlines()
 
 
+def test_two_rotations_show_the_right_choice_at_two_places_half_of_the_choices_apart() -> None:
+    golds = [[asked.gold for asked in letter_questions(choice("c", answer=answer), rotations=2)] for answer in range(4)]
+    assert golds == [[0, 2], [1, 3], [2, 0], [3, 1]]
+    assert len(letter_questions(choice("c", n=2), rotations=5)) == 2
+
+
+@pytest.mark.parametrize("letter", range(4))
+def test_with_two_rotations_one_letter_always_is_at_chance_over_items(letter: int) -> None:
+    always = weighed(letter, letter)
+    scores = [judge(choice("c", answer=answer), always).score for answer in range(4)]
+    assert sum(scores) / 4 == 0.25
+
+
 def test_numbers_are_asked_for_in_the_language_of_the_item() -> None:
     assert numeric_prompt(numeric("n-1")) == "? Answer with the number only."
