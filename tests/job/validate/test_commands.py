@@ -149,7 +149,7 @@ def test_queries_that_cannot_be_read_are_refused(tiny: Tiny, tmp_path: Path) -> 
 def test_sigterm_in_the_middle_leaves_no_report_and_says_so(tiny: Tiny, tmp_path: Path) -> None:
     report = tmp_path / "out" / "v-5.json"
     arguments = ["validate", "--model", str(tiny.merged), "--base", str(tiny.base), "--adapter", str(tiny.adapter)]
-    arguments += ["--mode", "comprehensive", "--report", str(report)]
+    arguments += ["--test-query-count", "8", "--report", str(report)]
     process = subprocess.Popen(
         [sys.executable, "-m", "lora_job", *arguments],
         stdout=subprocess.PIPE,
