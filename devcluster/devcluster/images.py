@@ -29,7 +29,7 @@ BASE_IMAGE = "localhost/devcluster-base:1"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 IGNORED = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "node_modules"}
-KEPT_BUILDS = 4  # of each image: checkouts side by side do not evict each other
+KEPT_BUILDS = 2  # of each image: two checkouts side by side do not evict each other
 REFERENCE_NAME = "org.opencontainers.image.ref.name"
 Say = Callable[[str], None]
 
@@ -58,6 +58,7 @@ class Images:
         return reference
 
     def _build(self, reference: str, *, dockerfile: Path, context: Path) -> None:
+        self._remove_interrupted_builds()
         self._make_base()
         self._say(f"building {reference}")
         uv_cache = Path(os.environ.get("UV_CACHE_DIR", "~/.cache/uv")).expanduser()
@@ -68,6 +69,15 @@ class Images:
             "--build-arg", f"SSL_CERT_FILE={CERTIFICATES}", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro",
             "--volume", f"{uv_cache}:/var/cache/uv", "--file", str(dockerfile), str(context),
         )  # fmt: skip
+
+    def _remove_interrupted_builds(self) -> None:
+        """A build that was killed or ran out of disk leaves a container that holds its gigabytes. We hold the lock: none is in use."""
+        for line in self._buildah(
+            "containers", "--noheading", "--format", "{{.ContainerID}} {{.ContainerName}}"
+        ).splitlines():
+            container, name = line.split()
+            if not name.startswith("working-container"):  # that is `from scratch`, which needs no lock
+                self._buildah("rm", container, check=False)
 
     @contextmanager
     def _locked(self, what: str) -> Iterator[None]:
@@ -233,6 +243,8 @@ def context_hash(dockerfile: Path, *, context: Path) -> str:
     text = dockerfile.read_text()
     digest = hashlib.sha256(text.encode())
     for line in re.findall(r"^(?:COPY|ADD)\s+(.+)$", text, flags=re.MULTILINE):
+        if "--from=" in line:
+            continue  # of another stage, not of the context
         words = [word for word in line.split() if not word.startswith("--")]
         for source in words[:-1]:
             for path in _files(context / source):

@@ -10,7 +10,7 @@ import pytest
 from devcluster.addresses import Instance
 from devcluster.images import KEPT_BUILDS, REFERENCE_NAME, Images, context_hash
 
-DOCKERFILE = "FROM x\nCOPY app.txt lib/\nCOPY --chown=1:1 src lib/src\n"
+DOCKERFILE = "FROM x\nCOPY app.txt lib/\nCOPY --chown=1:1 src lib/src\nCOPY --from=x /other.txt lib/\n"
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def changed(context: Path, relative: str, text: str) -> bool:
         pytest.param("src/a.py", "b", True, id="a file of a copied folder changed"),
         pytest.param("src/new.py", "n", True, id="a file was added to a copied folder"),
         pytest.param("Dockerfile", DOCKERFILE + "USER 1\n", True, id="the Dockerfile changed"),
+        pytest.param("other.txt", "x", False, id="a file that another stage brings changed"),
         pytest.param("docs/page.md", "text", False, id="a file that is not copied changed"),
         pytest.param("src/__pycache__/a.pyc", "x", False, id="a cache of the interpreter changed"),
     ],
