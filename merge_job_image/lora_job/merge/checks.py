@@ -15,12 +15,12 @@ from lora_job.merge.operations import Calculation, calculate
 from lora_job.merge.plan import Operation, Step
 from lora_job.merge.rounding import TORCH, round_once
 from lora_job.merge.strategies.load import load_sum
-from lora_job.merge.strategies.oracle import load_oracle
+from lora_job.merge.strategies.oracle import load_oracle, wrong_trim
 from lora_job.merge.stream import Reader, Sources, matrix_shape
 from lora_job.outcome import Infrastructure
 from lora_job.reasons import Reason
 
-__all__ = ["Check", "check_of", "wrong"]
+__all__ = ["Check", "check_of", "prove_trims", "wrong"]
 
 # A projection on ±1 has the rounding errors' norm in expectation; five times that is no accident.
 PROJECTION_SLACK = 5.0
@@ -46,6 +46,13 @@ class Check(Protocol):
         """Raises when the sums over all rows do not fit."""
 
 
+def prove_trims(step: Step, *, deltas: Deltas) -> None:
+    """Raises when a threshold of ties keeps another number of elements than was asked for."""
+    problem = wrong_trim(step, deltas) if step.elementwise else ""
+    if problem:
+        raise wrong(step, problem)
+
+
 def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Check:
     """The check that fits a step."""
     if step.is_plain_copy:
@@ -53,6 +60,7 @@ def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Chec
     if step.operation is Operation.LORA and not step.elementwise:
         return _Projected(step, sources.origin_rows(step), deltas=deltas, seed=seed)
     exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=load_oracle)
+    prove_trims(step, deltas=deltas)
     return _Recalculated(step, exact) if step.terms else _SameNumbers(step, exact)
 
 

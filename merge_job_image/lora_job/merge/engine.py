@@ -9,13 +9,12 @@ chunks per worker, whatever the model's size; float32 output is calculated in fl
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from lora_job.merge.adapter import Adapter
 from lora_job.merge.encode import Piece, begin
 from lora_job.merge.factors import Deltas
 from lora_job.merge.layout import Layout, layout_of
@@ -53,10 +52,9 @@ class StepFigures:
 class Writer:
     """Writes shards of one build; safe to use from several threads, each with its own shard."""
 
-    def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter], tick: Tick, stop: threading.Event) -> None:
+    def __init__(self, *, base: Checkpoint, deltas: Deltas, tick: Tick, stop: threading.Event) -> None:
         self._base = base
-        self._adapters = adapters
-        self._deltas = Deltas(adapters, check=self._check)
+        self._deltas = deltas
         self._tick = tick
         self._stop = stop
 
@@ -69,7 +67,7 @@ class Writer:
             os.fchmod(output, 0o644)
             _reserve(output, layout.size, target=target)
             os.pwrite(output, layout.head, 0)
-            with Sources(base=self._base, adapters=self._adapters) as sources:
+            with Sources(base=self._base, adapters=self._deltas.adapters) as sources:
                 for step in shard.steps:
                     found = self._write_step(step, output=output, layout=layout, sources=sources)
                     if found is not None:

@@ -113,7 +113,7 @@ class Deltas:
 
     def __init__(self, adapters: Sequence[Adapter], *, check: Callable[[], None] = lambda: None) -> None:
         """`check` raises when long work must stop."""
-        self._adapters = adapters
+        self.adapters = tuple(adapters)
         self.check = check
         self.trims: dict[str, tuple[Trim, ...]] = {}
         """ties: by tensor, what each adapter's delta is cut to; found once, used by all."""
@@ -122,7 +122,7 @@ class Deltas:
 
     def digest(self, adapter: int) -> str:
         """An adapter's digest."""
-        return self._adapters[adapter].digest
+        return self.adapters[adapter].digest
 
     def load(self, step: Step, *, dtype: torch.dtype) -> Factors:
         """The sum of a step's terms, ready to add."""
@@ -146,7 +146,7 @@ class Deltas:
     def _expert_sides(self, term: Term) -> tuple[torch.Tensor, torch.Tensor]:
         """Of all experts, or of one and the rows of it that a tensor on disk holds."""
         b = self._experts_first(term)
-        header = self._adapters[term.adapter].header
+        header = self.adapters[term.adapter].header
         entry = header.by_name[term.a]
         if term.part is None:
             a = read_tensor(header, entry).double().reshape(term.experts, term.rank, -1)
@@ -172,11 +172,11 @@ class Deltas:
             return found
 
     def _whole(self, term: Term, key: str) -> torch.Tensor:
-        return load_ref(Ref(adapter=term.adapter, key=key), self._adapters)
+        return load_ref(Ref(adapter=term.adapter, key=key), self.adapters)
 
     def load_ref(self, ref: Ref) -> torch.Tensor:
         """A whole tensor of an adapter as stored."""
-        return load_ref(ref, self._adapters)
+        return load_ref(ref, self.adapters)
 
 
 def check_factors(adapter: Adapter) -> list[str]:

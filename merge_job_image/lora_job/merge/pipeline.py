@@ -21,6 +21,7 @@ from lora_job.merge.base_name import check_base_name
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.encode import quantized_plan
 from lora_job.merge.engine import StepFigures, Writer
+from lora_job.merge.factors import Deltas
 from lora_job.merge.memory import PeakMemory
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Warned
 from lora_job.merge.publish import Partial, check_separate, open_partial, write_file
@@ -28,7 +29,7 @@ from lora_job.merge.recipe import ENGINE_VERSION, Recipe, build_hash
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
 from lora_job.model_config import ModelConfig, read_config, serving_figures
-from lora_job.outcome import Refused
+from lora_job.outcome import Refused, Terminated
 from lora_job.progress import Progress
 from lora_job.reasons import Reason
 from lora_job.strict_json import read_object
@@ -209,9 +210,10 @@ def _build(
 ) -> dict[str, Any]:
     torch.set_num_threads(1)
     plan, stop = inspected.plan, threading.Event()
+    deltas = Deltas(inspected.adapters, check=lambda: _check(stop))
     with PeakMemory() as memory:
-        figures = _write(request, inspected, partial=partial, stop=stop)
-        proofs = _verify(request, inspected, partial=partial, build=build, figures=figures, stop=stop)
+        figures = _write(request, inspected, deltas, partial=partial, stop=stop)
+        proofs = _verify(request, inspected, deltas, partial=partial, build=build, figures=figures, stop=stop)
     for root, facts in zip(sources.roots, sources.facts, strict=True):
         unchanged(facts, root=root)
     hashes = {file: proof.sha256 for file, proof in proofs.items()}
@@ -262,15 +264,20 @@ def _build(
     return manifest
 
 
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Terminated(Reason.TERMINATED, "stopped before it was finished; nothing was published")
+
+
 def _write(
-    request: MergeRequest, inspected: Inspected, *, partial: Partial, stop: threading.Event
+    request: MergeRequest, inspected: Inspected, deltas: Deltas, *, partial: Partial, stop: threading.Event
 ) -> dict[str, Mapping[str, StepFigures]]:
     done = dict(partial.resume())
     todo = [shard for shard in inspected.plan.shards if shard.file not in done]
     lock = threading.Lock()
     with Progress("merge", total=inspected.plan.data_bytes, unit="B") as progress:
         progress.advance(sum(shard.data_bytes for shard in inspected.plan.shards if shard.file in done))
-        writer = Writer(base=inspected.base, adapters=inspected.adapters, tick=progress.advance, stop=stop)
+        writer = Writer(base=inspected.base, deltas=deltas, tick=progress.advance, stop=stop)
 
         def work(shard: ShardPlan) -> None:
             figures = writer.write(shard, target=partial.path / shard.file)
@@ -285,6 +292,7 @@ def _write(
 def _verify(
     request: MergeRequest,
     inspected: Inspected,
+    deltas: Deltas,
     *,
     partial: Partial,
     build: str,
@@ -295,7 +303,7 @@ def _verify(
     with Progress("verify", total=inspected.plan.data_bytes, unit="B") as progress:
         verifier = Verifier(
             base=inspected.base,
-            adapters=inspected.adapters,
+            deltas=deltas,
             sample=chosen_sample(inspected.plan),
             seed=int(build, 16) % 2**31,
             tick=progress.advance,

@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 
 from lora_job.digest import file_sha256
-from lora_job.merge.adapter import Adapter
-from lora_job.merge.checks import check_of, wrong
+from lora_job.merge.checks import check_of, prove_trims, wrong
 from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
 from lora_job.merge.engine import StepFigures
 from lora_job.merge.factors import Deltas
@@ -25,8 +24,8 @@ from lora_job.merge.layout import layout_of
 from lora_job.merge.operations import calculate
 from lora_job.merge.plan import Plan, ShardPlan, Step
 from lora_job.merge.rounding import TORCH, round_once, ulp_distance
-from lora_job.merge.strategies.combined import blocks_of
-from lora_job.merge.strategies.oracle import load_oracle, wrong_trim
+from lora_job.merge.strategies.combined import BLOCK_ELEMENTS, blocks_of
+from lora_job.merge.strategies.oracle import load_oracle
 from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
@@ -82,15 +81,14 @@ class Verifier:
         self,
         *,
         base: Checkpoint,
-        adapters: Sequence[Adapter],
+        deltas: Deltas,
         sample: frozenset[str],
         seed: int,
         tick: Tick,
         stop: threading.Event,
     ) -> None:
         self._base = base
-        self._adapters = adapters
-        self._deltas = Deltas(adapters, check=self._check)
+        self._deltas = deltas
         self._sample = sample
         self._seed = seed
         self._tick = tick
@@ -105,7 +103,7 @@ class Verifier:
         tally = _Tally()
         file_hash = hashlib.sha256(layout.head)
         tensors: dict[str, str] = {}
-        with Sources(base=self._base, adapters=self._adapters) as sources, OpenFiles() as files:
+        with Sources(base=self._base, adapters=self._deltas.adapters) as sources, OpenFiles() as files:
             for step in shard.steps:
                 if step.encoding:
                     self._verify_encoded(step, sources, header, files=files, tally=tally)
@@ -134,6 +132,7 @@ class Verifier:
     def _verify_encoded(
         self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
     ) -> None:
+        prove_trims(step, deltas=self._deltas)
         layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
         exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
         found = compare_encoded(step, layer, exact, tick=self._ticked)
@@ -175,9 +174,6 @@ class Verifier:
         check.judge(figures)
 
     def _compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
-        problem = wrong_trim(step, self._deltas) if step.elementwise else ""
-        if problem:
-            raise wrong(step, problem)
         exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
         tally.sampled += 1
         for start, end in self._chosen_rows(step):
@@ -187,11 +183,12 @@ class Verifier:
             tally.compare(step, new=written.read(start, end), old=found.before, exact=found.after, start=start)
 
     def _chosen_rows(self, step: Step) -> list[tuple[int, int]]:
-        """About SAMPLE_ELEMENTS of a tensor: rows here and there, or one block where rows are only decided in blocks."""
+        """About SAMPLE_ELEMENTS of a tensor: rows here and there, or blocks where rows are only decided in blocks."""
         generator = torch.Generator().manual_seed(self._seed)
         if step.elementwise:
             every = blocks_of(step)
-            return [every[int(torch.randint(len(every), (1,), generator=generator))]]
+            some = torch.randperm(len(every), generator=generator)[: SAMPLE_ELEMENTS // BLOCK_ELEMENTS].sort().values
+            return [every[place] for place in some.tolist()]
         rows, columns = matrix_shape(step.shape)
         count = max(1, min(rows, SAMPLE_ELEMENTS // max(1, columns)))
         chosen = torch.randperm(rows, generator=generator)[:count].sort().values

@@ -372,3 +372,18 @@ def test_the_sample_of_the_verification_is_in_the_manifest(base: Path, adapters:
     found = manifest(tmp_path / "out")["verification"]
     assert found["sampled"] == 6
     assert found["maxUlp"] <= verify.MAX_ULP
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_can_be_stored_in_eight_bits(
+    base: Path, adapters: list[Path], tmp_path: Path, strategy: str
+) -> None:
+    asked = Asked(strategy=strategy, weights=(1.0, 0.5))
+    assert merge(base, adapters[:2], tmp_path / "out", asked, quantization="fp8-dynamic") == 0
+    found, before = tensors(tmp_path / "out"), tensors(base)
+    exact = merged(before, adapters[:2], asked, digests=digests(tmp_path / "out"))
+    for name, wanted in exact.items():
+        scale = found[f"{name}_scale"].double()
+        # Half a step of float8 with three bits of mantissa: a sixteenth of the number; below its smallest normal one, of that.
+        allowed = wanted.abs() / 16 + scale * 2.0**-10
+        assert bool(((found[name].double() * scale - wanted).abs() <= allowed * 1.001).all()), name

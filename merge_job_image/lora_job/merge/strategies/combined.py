@@ -21,8 +21,8 @@ from lora_job.tensors import DTYPE_BYTES
 
 __all__ = ["Combined", "Part", "blocks", "blocks_of", "combination_of", "load_parts", "trims_of"]
 
-BLOCK_ELEMENTS = 2**16
-"""512 KiB of float64: a block and what is calculated from it stay in a core's cache."""
+BLOCK_ELEMENTS = 2**15
+"""256 KiB of float64: a block and what is calculated from it stay in a core's cache, and malloc reuses the pages of the last one."""
 
 
 def combination_of(step: Step) -> Combination:
@@ -136,10 +136,13 @@ class Combined:
         self._parts = load_parts(step, deltas)
         self._trims = trims_of(step, self._parts, deltas)
         self._dtype = dtype
+        self._consensus = Consensus()
 
     def rows(self, start: int, end: int) -> torch.Tensor:
-        found = [self._block(first, last) for first, last in blocks(start, end, columns=self._columns)]
-        return torch.cat(found).to(self._dtype)
+        out = torch.empty(end - start, self._columns, dtype=self._dtype)
+        for first, last in blocks(start, end, columns=self._columns):
+            out[first - start : last - start] = self._block(first, last)
+        return out
 
     def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
         for first, last in blocks(start, end, columns=self._columns):
@@ -154,13 +157,9 @@ class Combined:
         changed = (
             (part.rows(start, end, trim=trim), part.weight) for part, trim in zip(self._parts, self._trims, strict=True)
         )
-        shape = torch.Size((end - start, self._columns))
         if self._combination.strategy is Strategy.DARE_LINEAR:
-            total = torch.zeros(shape, dtype=torch.float64)
+            total = torch.zeros(end - start, self._columns, dtype=torch.float64)
             for delta, weight in changed:
                 total.add_(delta, alpha=weight)
             return total.mul_(self._combination.scale)
-        consensus = Consensus(shape)
-        for delta, weight in changed:
-            consensus.add(delta, weight=weight)
-        return consensus.result().mul_(self._combination.scale)
+        return self._consensus.of(changed).mul_(self._combination.scale)
