@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lora_operator.api.adapter import Adapter, parse_adapter
+from lora_job.merge.commands import RESOURCE_WORDS
+from lora_operator.api.adapter import Adapter, Quantization, parse_adapter
 from lora_operator.core.adapter.effective import Defaults, effective_validation
 from lora_operator.core.build.job import JobSettings, build_delete_job, build_merge_job, build_validate_job
 from tests.fakes.job_world import adapter as resource
@@ -181,6 +182,13 @@ def test_one_config_map_named_twice_is_one_volume() -> None:
     twice = {"validation": {"mode": "Basic", "suites": [{"configMap": {"name": "own"}}] * 2}}
     spec = validate_job(**twice)["spec"]["template"]["spec"]
     assert [volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume] == ["own"]
+
+
+@pytest.mark.parametrize("wanted", list(Quantization), ids=str)
+def test_a_quantization_comes_back_from_the_job_as_it_was_asked_for(wanted: Quantization) -> None:
+    job = build_merge_job(parsed(quantization={"format": str(wanted)}), name="a", memory=2 << 30, settings=SETTINGS)
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert RESOURCE_WORDS[arguments[arguments.index("--quantization") + 1]] == str(wanted)
 
 
 def test_merge_jobs_do_not_see_suites() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -46,6 +47,21 @@ def test_a_good_adapter_becomes_ready_with_digest_score_and_grade() -> None:
     for kind in ("SourceResolved", "Merged", "Validated"):
         assert driver.condition(kind)["status"] == "True", kind
     assert driver.condition("Stalled")["status"] == "False"
+
+
+def test_a_quantized_adapter_is_built_and_its_figures_are_those_of_the_job() -> None:
+    quantized = {"quantization": "W4A16", "serving": {"weightsBytes": 113_098_656, "kvBytesPerToken": 23_040}}
+    merged = json.loads(MERGED)
+    end = End(0, json.dumps(merged | {"artifact": merged["artifact"] | quantized}))
+    driver = settled(
+        JobWorld(lambda stage, _: end if stage == "merge" else GOOD[stage]), quantization={"format": "W4A16"}
+    )
+    assert driver.status["phase"] == "Ready"
+    assert driver.status["artifact"]["quantization"] == "W4A16"
+    assert driver.status["artifact"]["serving"]["weightsBytes"] == 113_098_656
+    job = next(job for job in driver.world.every(JOB) if "-m-" in job["metadata"]["name"])
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[arguments.index("--quantization") + 1] == "w4a16"
 
 
 def test_the_validate_job_asks_for_the_memory_that_fetch_has_found() -> None:

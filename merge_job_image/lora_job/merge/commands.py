@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lora_job.merge.pipeline import Inspected, MergeRequest
     from lora_job.merge.plan import Step
 
-__all__ = ["register"]
+__all__ = ["RESOURCE_WORDS", "register"]
 
 Adapters = Annotated[list[str], typer.Option(help="Directory of an adapter, DIR or DIR=WEIGHT; repeat it for several.")]
 Base = Annotated[Path, typer.Option(help="Directory of the base model.")]
