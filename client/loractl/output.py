@@ -76,6 +76,10 @@ class Output:
         """One line of the result."""
         self.console.print(coloured(text), soft_wrap=True)
 
+    def sentence(self, text: str) -> None:
+        """A line of the result that is prose: on a terminal it breaks between words."""
+        self.console.print(coloured(text), soft_wrap=not self.console.is_terminal)
+
     def say(self, text: str) -> None:
         """A remark beside the result."""
         self.errors.print(text, soft_wrap=True)

@@ -95,7 +95,7 @@ async def follow_pair(
         until=until,
         seconds=seconds,
     )
-    session.out.line(verdict.sentence)
+    session.out.sentence(verdict.sentence)
     return verdict.exit_code or OK
 
 

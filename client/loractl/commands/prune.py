@@ -63,11 +63,11 @@ async def prune(
     _show(session, entries)
     doomed = [entry for entry in entries if entry["action"] == "unneeded"]
     if ask and doomed:
-        typer.confirm(f"Remove {len(doomed)} directories, {_total(doomed)}?", abort=True, err=True)
+        typer.confirm(f"Remove {_sum(doomed)}?", abort=True, err=True)
         names = (await _names(session))[0]  # read again: somebody may have named one meanwhile
         gone = [entry for one in stores for entry in await _run(session, one, names, delete=True, **settings)]
         removed = [entry for entry in gone if entry["action"] == "removed"]
-        session.out.line(f"removed {len(removed)} directories, {_total(removed)}")
+        session.out.line(f"removed {_sum(removed)}")
     return OK
 
 
@@ -177,11 +177,9 @@ def _show(session: Session, entries: Sequence[Raw]) -> None:
     unneeded = [entry for entry in entries if entry["action"] == "unneeded"]
     removed = [entry for entry in entries if entry["action"] == "removed"]
     if removed:
-        out.line(f"removed {len(removed)} directories, {_total(removed)}; {kept} kept")
+        out.line(f"removed {_sum(removed)}; {kept} kept")
     else:
-        out.line(
-            f"{len(unneeded)} directories, {_total(unneeded)}, are named by nobody; {kept} kept; nothing was removed"
-        )
+        out.line(f"named by nobody: {_sum(unneeded)}; {kept} kept; nothing was removed")
 
 
 def _table(entries: Sequence[Raw]) -> Table:
@@ -196,5 +194,7 @@ def _table(entries: Sequence[Raw]) -> Table:
     return Table(("STORE", "ACTION", "KIND", "SIZE", "PATH", "WHY"), joined, frozenset({0, 5}))
 
 
-def _total(entries: Sequence[Raw]) -> str:
-    return amount_of_bytes(sum(int(entry["bytes"]) for entry in entries))
+def _sum(entries: Sequence[Raw]) -> str:
+    """How many directories and how much they hold."""
+    size = amount_of_bytes(sum(int(entry["bytes"]) for entry in entries))
+    return f"{len(entries)} {'directory' if len(entries) == 1 else 'directories'}, {size}"

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from lora_client.logs import Progress
@@ -178,10 +177,9 @@ def test_a_stage_without_a_total_does_not_divide_by_zero() -> None:
     assert "100%" in "\n".join(drawn(stable_deployment(), ready_adapter(), [Progress("t", "verify", 0, 0, "B", None)]))
 
 
-@pytest.mark.parametrize("what", [[], ["lorad"]], ids=["both kinds", "one kind"])
-def test_watch_tells_every_change_until_it_is_stopped(screen_of: Open, cluster: WholeCluster, what: list[str]) -> None:
+def test_watch_tells_every_change_until_it_is_stopped(screen_of: Open, cluster: WholeCluster) -> None:
     cluster.put(LORA_DEPLOYMENT, stable_deployment())
-    screen = screen_of("watch", *what)
+    screen = screen_of("watch")
     screen.until("lorad/fin-assistant  Stable")
     cluster.set_status(
         LORA_DEPLOYMENT,

@@ -188,7 +188,7 @@ def test_by_default_it_only_looks(loractl: Terminal, cluster: WholeCluster) -> N
     assert result.exit_code == 0, result.output
     assert len(started) == 1
     assert "--delete" not in started[0]
-    assert "1 directories, 2.0 KiB, are named by nobody; 1 kept; nothing was removed" in result.stdout
+    assert "named by nobody: 1 directory, 2.0 KiB; 1 kept; nothing was removed" in result.stdout
     assert "finance/old/0000000000000001" in result.stdout
 
 
@@ -233,7 +233,7 @@ def test_delete_with_a_yes_removes(loractl: Terminal, cluster: WholeCluster) -> 
     result = loractl("prune", "--delete", "--yes")
     assert result.exit_code == 0
     assert "--delete" in started[0]
-    assert "removed 1 directories, 2.0 KiB; 1 kept" in result.stdout
+    assert "removed 1 directory, 2.0 KiB; 1 kept" in result.stdout
 
 
 @pytest.mark.parametrize(("answer", "jobs", "code"), [("y", 2, 0), ("n", 1, 1)])
@@ -242,11 +242,11 @@ def test_at_a_terminal_it_shows_and_asks_first(
 ) -> None:
     started = working(cluster)
     screen = screen_of("prune", "--delete")
-    assert "/0000000000000001" in screen.until("Remove 1 directories, 2.0 KiB? [y/N]")
+    assert "/0000000000000001" in screen.until("Remove 1 directory, 2.0 KiB? [y/N]")
     screen.type(f"{answer}\n")
     assert screen.end() == code
     assert ["--delete" in arguments for arguments in started] == [False, True][:jobs]
-    assert ("removed 1 directories" in screen.text) == (answer == "y")
+    assert ("removed 1 directory" in screen.text) == (answer == "y")
 
 
 def test_a_job_that_fails_is_told_in_its_own_words(loractl: Terminal, cluster: WholeCluster) -> None:
