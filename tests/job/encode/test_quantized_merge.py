@@ -265,6 +265,20 @@ def test_experts_stay_as_they_are_with_a_warning(tmp_path: Path) -> None:
     assert bool(torch.isfinite(logits_of(model)).all())
 
 
+@pytest.mark.parametrize("strategy", ["slerp", "ties", "dare_ties"])
+@pytest.mark.parametrize("quantization", ["bnb-nf4", "w4a16"])
+def test_two_adapters_in_any_strategy_are_quantized_and_verified(
+    llama: Pair, tmp_path: Path, strategy: str, quantization: str
+) -> None:
+    base, first = llama
+    second = write_adapter(tmp_path / "second", base, targets=("down_proj", "v_proj"), size=0.05)
+    options = ["--strategy", strategy, "--quantization", quantization, "--output", str(tmp_path / "out")]
+    assert run(["merge", "--base", str(base), "--adapter", str(first), "--adapter", str(second), *options]) == 0
+    found = manifest_of(tmp_path / "out")
+    assert found["verification"]["quantizedTensors"] == 14
+    assert found["deltaRetention"]["min"] == pytest.approx(1, abs=0.2)
+
+
 def test_the_delta_is_in_the_quantized_weights(llama: Pair, tmp_path: Path) -> None:
     """What a change smaller than a step of the format does is still there on average."""
     touched = "model.layers.1.mlp.down_proj.weight"
