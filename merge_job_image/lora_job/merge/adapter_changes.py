@@ -107,7 +107,7 @@ class _Reading:
                 continue
             if name is None:
                 return f"{module}.weight"
-            geometry = self._geometry(name, embedding=a is Part.EMBEDDING_A)
+            geometry = self._geometry(module, name, embedding=a is Part.EMBEDDING_A)
             self._claim(module, name, "by factors")
             self._add_term(module, parts[a], parts[b], name=name, geometry=geometry)
         if Part.MAGNITUDE in parts and name is not None:
@@ -116,11 +116,20 @@ class _Reading:
             self._add_bias(module, parts)
         return None
 
-    def _geometry(self, name: str, *, embedding: bool) -> Geometry:
+    def _geometry(self, module: str, name: str, *, embedding: bool) -> Geometry:
         if embedding:
             return Geometry.EMBEDDING
         turned = is_conv1d(self._targets.config.model_type, name.removesuffix(".weight"))
-        return Geometry.CONV1D if turned else Geometry.LINEAR
+        # A weight that was trained as a parameter is taken as it lies, whatever layer it belongs to.
+        return Geometry.CONV1D if turned and not self._is_parameter(module) else Geometry.LINEAR
+
+    def _is_parameter(self, module: str) -> bool:
+        """Whether target_parameters names the module's weight."""
+        return any(f".{module}.weight".endswith(f".{name}") for name in self._adapter.config.target_parameters)
+
+    def _pattern_name(self, module: str) -> str:
+        """What rank_pattern and alpha_pattern are compared with."""
+        return f"{module}.weight" if self._is_parameter(module) else module
 
     def _shape_of(self, name: str) -> tuple[int, ...]:
         """The shape that factors meet: the base's, or the one of the adapter's resized copy."""
@@ -147,7 +156,7 @@ class _Reading:
             a=a,
             b=b,
             rank=rank,
-            scale=self._adapter.config.scale_of(module, rank=rank),
+            scale=self._adapter.config.scale_of(self._pattern_name(module), rank=rank),
             coefficient=self._coefficient,
             geometry=geometry,
         )
@@ -164,7 +173,7 @@ class _Reading:
                 Reason.RANK_MISMATCH,
                 f"{self._where(module)}: {a.name} has rank {a.shape[0]}, {b.name} has rank {b.shape[1]}; they must agree",
             )
-        configured = self._adapter.config.rank_of(module)
+        configured = self._adapter.config.rank_of(self._pattern_name(module))
         if a.shape[0] != configured:
             raise Refused(
                 Reason.RANK_MISMATCH,
@@ -217,9 +226,23 @@ class _Reading:
         for name, term in terms:
             self._claim(module, name, "by factors")
             _check_floats(self._targets, name)
+            self._check_layout(module, name, term)
             if self._coefficient != 0.0:
                 self._changes.of(name).terms.append(term)
         return None
+
+    def _check_layout(self, module: str, name: str, term: Term) -> None:
+        """The tensor on disk has the shape that its term makes: the last guard against a layout that was understood wrongly."""
+        inputs = self._adapter.header.by_name[term.a].shape[1]
+        outputs = self._adapter.header.by_name[term.b].shape[0]
+        rows, columns = (outputs, inputs) if term.geometry is Geometry.EXPERTS else (inputs, outputs)
+        made = (term.experts, rows, columns) if term.part is None else (term.part.stop - term.part.start, columns)
+        if self._targets.origin(name).shape != made:
+            raise Refused(
+                Reason.SHAPE_MISMATCH,
+                f"{self._where(module)}: the base's {name} has shape {list(self._targets.origin(name).shape)}, "
+                f"the adapter was made for {list(made)}",
+            )
 
     # -- trained tokens ---------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ __all__ = ["AdapterConfig", "read_adapter_config", "regex_time_limit"]
 
 CONFIG = "adapter_config.json"
 REGEX_SECONDS = 2.0
+REGEX_SECONDS_PER_MODULE = 0.001
 _EMPTY: tuple[object, ...] = (None, False, [], {}, "")
 
 # How it was trained, or which modules were meant: the tensors' names say what there really is.
@@ -25,7 +26,6 @@ HARMLESS = frozenset(
     {
         "auto_mapping",
         "base_model_name_or_path",
-        "bias",
         "corda_config",
         "eva_config",
         "exclude_modules",
@@ -62,6 +62,7 @@ UNDERSTOOD = frozenset(
         "trainable_token_indices",
         "ensure_weight_tying",
         "target_parameters",
+        "bias",
     }
 )
 # With any value but an empty one these make something that W + s·B·A is not.
@@ -97,6 +98,8 @@ class AdapterConfig:
     """Ends of the names of parameters that were trained without a module of their own: stacked experts."""
     ensures_tying: bool
     """ensure_weight_tying: embedding and head stayed one tensor in training."""
+    trains_biases: bool
+    """bias: biases of the base were trained with the factors."""
     base_name: str
     peft_version: str
 
@@ -123,18 +126,19 @@ class _TooSlow(Exception):
 
 
 @contextmanager
-def regex_time_limit(path: Path) -> Iterator[None]:
-    """A pattern may be written to run for ever; the main thread's alarm interrupts it."""
+def regex_time_limit(path: Path, *, modules: int) -> Iterator[None]:
+    """A pattern may be written to run for ever; the main thread's alarm interrupts it. More modules get more time."""
+    seconds = REGEX_SECONDS + modules * REGEX_SECONDS_PER_MODULE
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise _TooSlow
 
     previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, REGEX_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     except _TooSlow:
-        raise _malformed(path, f"rank_pattern or alpha_pattern did not match within {REGEX_SECONDS:g} s") from None
+        raise _malformed(path, f"rank_pattern or alpha_pattern did not match within {seconds:g} s") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
@@ -250,6 +254,7 @@ def read_adapter_config(root: Path) -> AdapterConfig:
         saved_modules=_names(path, raw, "modules_to_save"),
         target_parameters=_names(path, raw, "target_parameters"),
         ensures_tying=_flag(path, raw, "ensure_weight_tying"),
+        trains_biases=raw.get("bias") not in {None, "none"},
         base_name=str(raw.get("base_model_name_or_path") or ""),
         peft_version=str(raw.get("peft_version") or ""),
     )

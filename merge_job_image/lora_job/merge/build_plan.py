@@ -43,39 +43,22 @@ class _Builder:
         embedding, head = self.targets.embedding, self.targets.new_head
         if embedding is None or not self.targets.tied:
             return
-        if self._stay_tied(embedding, head):
+        ours, theirs = self.changes.of(embedding), self.changes.of(head)
+        if ours.rows is not None and (theirs.terms or (theirs.whole is not None and theirs.whole.saved)):
+            raise Refused(
+                Reason.CONFLICTING_ADAPTERS,
+                f"{self.adapters[ours.rows.ref.adapter].where}: trained tokens of {embedding} are the head's too, and the head "
+                "changes in another way at once; merge one of them alone",
+            )
+        if theirs == ours or _follows(ours, theirs):
             self._head_follows(embedding, head)
-        elif self._has_weights_of_its_own(embedding) or self._has_weights_of_its_own(head) or self._rows_of(head):
+        else:
             self.untied = True
             self._set_config("tie_word_embeddings", value=False)
-        else:
-            self._head_follows(embedding, head)
-
-    def _has_weights_of_its_own(self, name: str) -> bool:
-        change = self.changes.get(name)
-        return change is not None and bool(change.terms or change.whole)
-
-    def _rows_of(self, name: str) -> bool:
-        change = self.changes.get(name)
-        return change is not None and change.rows is not None
-
-    def _stay_tied(self, embedding: str, head: str) -> bool:
-        """Whether both were one tensor while the adapter was trained, so that what was saved of either is of both."""
-        if any(adapter.config.ensures_tying for adapter in self.adapters):
-            return True
-        first, second = (self._whole_of(name) for name in (embedding, head))
-        if first is None or first.saved or self._terms_of(embedding) or self._terms_of(head):
-            return False
-        # Saved because tokens were added: nothing was trained, both names hold the same numbers.
-        return second is None or not second.saved
 
     def _whole_of(self, name: str) -> WholeTensor | None:
         change = self.changes.get(name)
         return change.whole if change is not None else None
-
-    def _terms_of(self, name: str) -> bool:
-        change = self.changes.get(name)
-        return change is not None and bool(change.terms)
 
     def _head_follows(self, embedding: str, head: str) -> None:
         """A head of its own on disk gets what the embedding gets; without one there is nothing to write."""
@@ -103,10 +86,11 @@ class _Builder:
 
     def _head_rows(self, rows: int) -> int:
         head = self.targets.new_head
-        whole = self._whole_of(head)
+        whole = self._whole_of(head) or self._shared_start(head)
         if whole is not None:
             return whole.shape[0]
-        return self.targets.entries[head].shape[0] if head in self.targets.entries else rows
+        follows = head not in self.targets.entries and not self.untied
+        return rows if follows else self.targets.origin(head).shape[0]
 
     def _set_config(self, name: str, *, value: Any) -> None:
         """In every place where config.json says it, and at its top where none does."""
@@ -208,6 +192,17 @@ class _Builder:
             self.warnings.append(Warned(code="SlerpOfOne", message=message))
 
 
+def _follows(embedding: Change, head: Change) -> bool:
+    """Whether what was said of a shared embedding is of the head too: trained tokens, and tokens that were added.
+
+    A vocabulary that grew is saved though nothing of it was trained; both names then hold the same numbers.
+    """
+    if embedding.rows is not None:
+        return head.rows is None
+    grew = embedding.whole is not None and not embedding.whole.saved and not embedding.terms and not head.terms
+    return grew and (head.whole is None or not head.whole.saved)
+
+
 def _operation(change: Change, *, unchanged: Operation) -> Operation:
     if change.terms:
         return Operation.LORA if change.magnitude is None else Operation.DORA
@@ -235,8 +230,10 @@ def build_plan(*, base: Checkpoint, config: ModelConfig, adapters: Sequence[Adap
     _check_dora(adapters, recipe)
     for index, (adapter, weight) in enumerate(zip(adapters, usable_weights(recipe), strict=True)):
         targets.look_up(adapter.modules)
-        with regex_time_limit(adapter.config.path):
+        with regex_time_limit(adapter.config.path, modules=len(adapter.modules)):
             add_adapter(adapter, index=index, coefficient=weight, targets=targets, changes=changes)
+        if adapter.config.ensures_tying and targets.tied and targets.embedding is not None:
+            changes.share(targets.embedding, targets.new_head, adapter=index)
     changes.check(adapters)
     builder = _Builder(targets=targets, changes=changes, adapters=adapters, recipe=recipe)
     builder.settle_head()

@@ -95,6 +95,16 @@ class Changes:
             raise _conflict(adapter, name, "another adapter replaces rows of it too")
         change.rows = rows
 
+    def share(self, first: str, second: str, *, adapter: int) -> None:
+        """An adapter that was trained on one tensor of two names changes both alike, whichever name it stored."""
+        ours, theirs = self.of(first), self.of(second)
+        theirs.terms = [term for term in theirs.terms if term.adapter != adapter]
+        theirs.terms += [term for term in ours.terms if term.adapter == adapter]
+        for kind in ("magnitude", "start", "replacement", "rows"):
+            stored = (getattr(ours, kind), getattr(theirs, kind))
+            if any(found is not None and _adapter_of(found) == adapter for found in stored):
+                setattr(theirs, kind, stored[0])
+
     def check(self, adapters: Sequence[Adapter]) -> None:
         """Refuses what cannot be combined: a whole tensor or rows leave nothing for a delta of somebody else."""
         for name, change in self._found.items():
@@ -104,6 +114,10 @@ class Changes:
                 raise _conflict(adapters[taking_part[-1]], name, f"{adapters[taking_part[0]].name} changes it too")
             if change.rows is not None and (change.terms or change.replacement):
                 raise _conflict(adapters[taking_part[0]], name, "it has trained tokens and another change at once")
+
+
+def _adapter_of(part: Ref | Rows | WholeTensor) -> int:
+    return part.adapter if isinstance(part, Ref) else part.ref.adapter
 
 
 def _conflict(adapter: Adapter, name: str, why: str) -> Refused:

@@ -22,6 +22,10 @@ from lora_job.tensors import Entry
 __all__ = ["FusedTarget", "fused_target", "fused_terms", "split_wrappers"]
 
 _WRAPPER = ".base_layer"
+_OTHER_WAY = {
+    Geometry.EXPERTS: Geometry.EXPERTS_TRANSPOSED,
+    Geometry.EXPERTS_TRANSPOSED: Geometry.EXPERTS,
+}
 LAYER_ORDER_SINCE = (0, 19)
 
 
@@ -108,7 +112,7 @@ def fused_terms(
                 rank=rank,
                 scale=adapter.config.scale_of(target.parameter, rank=rank),
                 coefficient=coefficient,
-                geometry=geometry,
+                geometry=_OTHER_WAY[geometry] if part.turned else geometry,
                 experts=experts,
                 part=_rows_of(part),
             ),

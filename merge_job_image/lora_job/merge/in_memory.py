@@ -23,6 +23,8 @@ class DiskPart:
     expert: int | None = None
     start: int = 0
     stop: int = 0
+    turned: bool = False
+    """Whether the disk has the last two dimensions the other way round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class InMemory:
     def on_disk(self, parameter: str) -> str | None:
         """The one tensor that a parameter is, None when it is none or several."""
         parts = self.parts.get(parameter, ())
-        return parts[0].name if len(parts) == 1 and parts[0].expert is None else None
+        return parts[0].name if len(parts) == 1 and parts[0].expert is None and not parts[0].turned else None
 
 
 def ties_by_default(model_type: str) -> bool:
@@ -69,12 +71,13 @@ def read_in_memory(base: Checkpoint, config: ModelConfig) -> InMemory | None:
         parameter, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
         made_of.setdefault(parameter, []).append((name, pattern))
     by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return InMemory(
-        shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
+        shapes=shapes,
         parts={
             parameter: parts
             for parameter, sources in made_of.items()
-            if (parts := _parts(sources, by_pattern=by_pattern, base=base))
+            if (parts := _parts(sources, by_pattern=by_pattern, base=base, shape=shapes.get(parameter, ())))
         },
         transposed=frozenset(name for name, module in model.named_modules() if getattr(module, "is_transposed", False)),
     )
@@ -97,7 +100,11 @@ def _meta_model(config: ModelConfig) -> Any:
 
 
 def _parts(
-    sources: Sequence[tuple[str, str | None]], *, by_pattern: Mapping[str, Any], base: Checkpoint
+    sources: Sequence[tuple[str, str | None]],
+    *,
+    by_pattern: Mapping[str, Any],
+    base: Checkpoint,
+    shape: tuple[int, ...],
 ) -> tuple[DiskPart, ...]:
     """Where the tensors of one parameter go; empty when it is not known."""
     converted = [pattern for _, pattern in sources if pattern is not None]
@@ -106,12 +113,24 @@ def _parts(
     if len(converted) != len(sources):
         return ()
     converter = by_pattern[converted[0]]
-    operations = [(type(entry).__name__, getattr(entry, "dim", None)) for entry in converter.operations]
-    if operations not in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]):
+    kinds = [type(entry).__name__ for entry in converter.operations]
+    if kinds == ["Transpose"] and len(sources) == 1:
+        return _turned(sources[0][0], converter.operations[0], base=base, shape=shape)
+    dims = [getattr(entry, "dim", None) for entry in converter.operations]
+    if (kinds, dims) not in ((["MergeModulelist"], [0]), (["MergeModulelist", "Concatenate"], [0, 1])):
         return ()
     if len(converter.target_patterns) != 1:
         return ()
     return _stacked(sources, order=converter.source_patterns, base=base)
+
+
+def _turned(name: str, operation: Any, *, base: Checkpoint, shape: tuple[int, ...]) -> tuple[DiskPart, ...]:
+    """Stacked experts that may lie the other way round on disk. transformers asks the shape, which squares do not answer."""
+    if (operation.dim0, operation.dim1) not in ((1, 2), (2, 1)) or len(shape) != 3:
+        return ()
+    if not operation.check_dims:
+        return (DiskPart(name=name, turned=True),)
+    return (DiskPart(name=name, turned=base.entry(name).shape != shape),)
 
 
 def _stacked(

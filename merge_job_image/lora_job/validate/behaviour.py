@@ -20,8 +20,9 @@ from lora_job.validate.comparison_texts import probe_prompts, texts_for
 from lora_job.validate.fidelity import Checkpoint
 from lora_job.validate.harness import Subject
 from lora_job.validate.judge import Answer, Row, judge_rows
+from lora_job.validate.live_adapter import live_adapter
 from lora_job.validate.loading import Loaded, NotLoadable
-from lora_job.validate.logits import Divergence, Live, Probe
+from lora_job.validate.logits import Divergence, Probe
 from lora_job.validate.options import Options
 from lora_job.validate.performance import Speed
 from lora_job.validate.selection import Depth, Mode
@@ -91,21 +92,20 @@ def measure_logits(
     base = loading.load(compared.base, dtype=dtype, device=device)
     use_template = base.subject.has_template
     texts = texts_for(chosen, subject=base.subject, use_template=use_template, count=depth.prompts)
-    factor = compared.recipe.live_factor
-    live = Live(adapter=compared.adapters[0], factor=factor) if compared.adapters and factor is not None else None
     prompts = probe_prompts(chosen)
+    # Probes first: comparing leaves parts of the adapter in the base.
+    with progress.stage("probes", total=len(prompts), unit="prompts") as tick:
+        probes = logits.find_probes(
+            base=base.subject, merged=merged.subject, prompts=prompts, use_template=use_template, tick=tick
+        )
     with progress.stage("logits", total=len(texts), unit="prompts") as tick:
         divergence = logits.compare(
             base=base.subject,
             merged=merged.subject,
-            live=live,
+            live=live_adapter(compared),
             texts=texts,
             stored=Checkpoint(options.model).stored_dtype(),
             tick=tick,
-        )
-    with progress.stage("probes", total=len(prompts), unit="prompts") as tick:
-        probes = logits.find_probes(
-            base=base.subject, merged=merged.subject, prompts=prompts, use_template=use_template, tick=tick
         )
     return divergence, probes
 

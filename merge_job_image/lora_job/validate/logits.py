@@ -75,8 +75,9 @@ def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """KL(p‖q) per position; both are logits."""
-    log_p, log_q = torch.log_softmax(p, dim=-1), torch.log_softmax(q, dim=-1)
+    """KL(p‖q) per position; both are logits. Tokens that only one of them has are left out."""
+    known = min(p.shape[-1], q.shape[-1])
+    log_p, log_q = torch.log_softmax(p[..., :known], dim=-1), torch.log_softmax(q[..., :known], dim=-1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp_min(0)
 
 
@@ -156,7 +157,8 @@ def compare(
 ) -> Divergence:
     """Divergences over the texts. PEFT applies the live adapter: a second opinion, written by other people.
 
-    The adapter's layers are taken out of `base` again before this returns.
+    The adapter's layers are taken out of `base` again before this returns; modules that it saved whole stay, so that `base` is not to
+    be used as the base any more.
     """
     adapted = _run_live(base, live) if live is not None else None
     try:
@@ -164,7 +166,8 @@ def compare(
             adapted.eval()
         measured = []
         for text in texts:
-            ids = torch.tensor([merged.tokenizer.encode(text, add_special_tokens=False)[:MAX_TOKENS]])
+            # The base's tokens: a merged vocabulary that grew has them all, the other way round it does not hold.
+            ids = torch.tensor([base.tokenizer.encode(text, add_special_tokens=False)[:MAX_TOKENS]])
             measured.append(_measure(ids, base=base.model, merged=merged.model, adapted=adapted, stored=stored))
             tick(1)
     finally:

@@ -72,6 +72,16 @@ def randomised_adapter(live: Any, *, seed: int = 5) -> Any:
     return live.eval()
 
 
+def adapted(model: Any, config: LoraConfig, *, folder: Path) -> Any:
+    """A live PEFT model with random factors, saved to a folder."""
+    # PEFT tells about tied weights and saved embeddings; what comes of it is what is tested here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        live = randomised_adapter(get_peft_model(model, config))
+        live.save_pretrained(folder)
+    return live
+
+
 def make(
     tmp_path: Path,
     family: str,
@@ -89,11 +99,7 @@ def make(
     model = save_base(new_model(family, kind=kind, **settings), base, dtype=dtype, sharded=sharded)
     if before is not None:
         before(model)
-    # PEFT tells about tied weights and saved embeddings; what comes of it is what is tested here.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        live = randomised_adapter(get_peft_model(model, lora(family, config)))
-        live.save_pretrained(adapter)
+    live = adapted(model, lora(family, config), folder=adapter)
     found = Case(family=family, live=live, kind=type(model), base=base, adapter=adapter, output=output)
     assert merge(found, *options) == 0
     return found

@@ -119,6 +119,18 @@ def test_what_cannot_be_is_refused_by_name(
     assert words in str(refused.value)
 
 
+def test_trained_tokens_of_a_shared_head_and_factors_of_it_are_refused(base: Path, tmp_path: Path) -> None:
+    (base / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": True}))
+    head = f"{PREFIX}lm_head"
+    both = {f"{head}.lora_A.weight": torch.ones(4, HIDDEN), f"{head}.lora_B.weight": torch.ones(VOCABULARY, 4)}
+    adapters = [
+        write_adapter(tmp_path / "a", tokens(3), trainable_token_indices=[3]),
+        write_adapter(tmp_path / "b", both),
+    ]
+    with pytest.raises(Refused, match="trained tokens"):
+        inspect_sources(request(base, *adapters))
+
+
 def dora() -> oracle.Tensors:
     magnitudes = {
         key.replace("lora_A.weight", "lora_magnitude_vector"): torch.ones(

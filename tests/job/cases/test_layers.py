@@ -225,3 +225,30 @@ def test_hub_names_without_the_models_prefix_are_found(tmp_path: Path) -> None:
     assert merge(again) == 0
     assert oracle.read(again.output).keys() == bare.keys()
     assert torch.allclose(logits(again.reloaded()), logits(case.live), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"target_modules": ["embed_tokens", "q_proj"]}, id="factors of the embedding"),
+        pytest.param({"target_modules": ["embed_tokens", "lm_head"]}, id="factors of both"),
+        pytest.param({"modules_to_save": ["embed_tokens"]}, id="a saved embedding"),
+    ],
+)
+def test_embedding_and_head_stay_one_tensor_when_training_kept_them_so(tmp_path: Path, config: dict[str, Any]) -> None:
+    case = make(tmp_path, "qwen3", {**config, "ensure_weight_tying": True}, tie_word_embeddings=True)
+    assert settings(case)["tie_word_embeddings"] is True
+    assert "lm_head.weight" not in oracle.read(case.output)
+    case.check_logits()
+
+
+def test_a_weight_that_was_trained_as_a_parameter_is_taken_as_it_lies(tmp_path: Path) -> None:
+    """PEFT does not turn the product for a parameter of Conv1D; square ones would hide it."""
+    config = {
+        "target_modules": [],
+        "target_parameters": ["attn.c_proj.weight", "mlp.c_fc.weight"],
+        "rank_pattern": {r".*c_proj\.weight": 2},
+    }
+    case = make(tmp_path, "gpt2", config)
+    case.check_tensors(oracle.experts(case.live))
+    case.check_logits()
