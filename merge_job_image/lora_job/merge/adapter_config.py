@@ -254,7 +254,7 @@ def read_adapter_config(root: Path) -> AdapterConfig:
         saved_modules=_names(path, raw, "modules_to_save"),
         target_parameters=_names(path, raw, "target_parameters"),
         ensures_tying=_flag(path, raw, "ensure_weight_tying"),
-        trains_biases=raw.get("bias") not in {None, "none"},
+        trains_biases=raw.get("bias") not in (None, "none"),
         base_name=str(raw.get("base_model_name_or_path") or ""),
         peft_version=str(raw.get("peft_version") or ""),
     )

@@ -18,9 +18,7 @@ def live_adapter(compared: Compared) -> Live | None:
     if compared.base is None or not compared.adapters or factor is None:
         return None
     try:
-        expected = fidelity.expect(
-            compared.base, compared.adapters, compared.recipe, digests=compared.adapter_digests
-        )
+        expected = fidelity.expect(compared.base, compared.adapters, compared.recipe, digests=compared.adapter_digests)
     except Refused:
         # What does not fit the base cannot run on it either; the fidelity gate has said so.
         return None
