@@ -7,7 +7,6 @@ copied once, and keeps its own name because adapters name their base by it.
 """
 
 import asyncio
-import json
 import tarfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,23 +27,37 @@ CHUNK = 2**18
 BLOCK = tarfile.BLOCKSIZE
 TELL_SECONDS = 0.5
 
-# Runs in the pod, where lora_job is installed. Nothing exists under the target's name before its digest was right.
+# Runs in the pod, where lora_job is installed. Nothing exists under the target's name before its digest was right. It speaks
+# as soon as it fails, and then reads its input to the end: a command that leaves input behind can hang the whole exec.
 RECEIVER = """
-import json, os, pathlib, shutil, sys, tarfile
+import pathlib, shutil, sys, tarfile
 from lora_job.digest import directory_digest
 target = pathlib.Path(sys.argv[1]); partial = target.with_name(target.name + ".partial")
-shutil.rmtree(partial, ignore_errors=True)
-partial.mkdir(parents=True)
+failed = ""
 try:
-    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
-        archive.extractall(partial, filter="data")
-    found = directory_digest(partial)
-    if found != sys.argv[2]:
-        sys.exit(f"expected digest {sys.argv[2]}, found {found}")
-    partial.rename(target)
-finally:
     shutil.rmtree(partial, ignore_errors=True)
-json.dump({"digest": found}, sys.stdout)
+    partial.mkdir(parents=True)
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+        for member in archive:
+            path = partial / member.name
+            if not member.isfile() or ".." in path.parts or not path.is_relative_to(partial):
+                raise ValueError(f"{member.name}: not a file of this directory")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                shutil.copyfileobj(archive.extractfile(member), file, 2**20)
+            path.chmod(0o644)
+    found = directory_digest(partial)
+    if found == sys.argv[2]:
+        partial.rename(target)
+    else:
+        failed = f"expected digest {sys.argv[2]}, found {found}"
+except Exception as error:
+    failed = f"{type(error).__name__}: {error}"
+shutil.rmtree(partial, ignore_errors=True)
+print(failed, file=sys.stderr, end="", flush=True)
+while sys.stdin.buffer.read(2**20):
+    pass
+sys.exit(1 if failed else 0)
 """
 PRESENT = "import pathlib, sys; print('yes' if pathlib.Path(sys.argv[1]).is_dir() else 'no')"
 
@@ -110,9 +123,7 @@ async def _send(
     progress: Callable[[Progress], None],
 ) -> None:
     stream = _with_progress(files, total=total, name=name, progress=progress)
-    answer = await pod.run("python", "-c", RECEIVER, target, digest, stdin=stream)
-    if json.loads(answer).get("digest") != digest:
-        raise Unavailable(f"{name}: the pod did not confirm digest {digest}; try again")
+    await pod.run("python", "-c", RECEIVER, target, digest, stdin=stream)
 
 
 def _measure(directory: Path) -> tuple[list[_File], str]:

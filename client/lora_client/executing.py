@@ -43,28 +43,42 @@ async def execute(
     query += [("command", word) for word in command]
     path = f"{path_of(POD, namespace=namespace, name=pod)}/exec"
     async with api.socket(path, query=query, protocols=PROTOCOLS) as socket:
-        reading = asyncio.create_task(_read(socket))
-        if stdin is not None:
-            await _feed(socket, stdin, until=reading)
-        answer = await reading
+        answer = _Answer()
+        reading = asyncio.create_task(_read(socket, answer))
+        feeding = asyncio.create_task(_feed(socket, stdin, answer))
+        try:
+            # A command that ends early reads no more, and a frame on its way to it would wait for ever.
+            await asyncio.wait({reading, feeding}, return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done():
+                feeding.result()
+            await reading
+        finally:
+            await _stopped(feeding, reading)
     return _result(answer, command=command)
 
 
-async def _feed(socket: Any, stdin: AsyncIterator[bytes], *, until: "asyncio.Task[_Answer]") -> None:
-    """Sends the input; stops when the command ends early, whose words then say why."""
-    with contextlib.suppress(ConnectionError):  # it ended between two frames: the reader knows how
+async def _feed(socket: Any, stdin: AsyncIterator[bytes] | None, answer: _Answer) -> None:
+    """Sends the input and closes it. A command that complains before its input has ended needs no more of it."""
+    if stdin is None:
+        return
+    with contextlib.suppress(ConnectionError):  # the command ended between two frames: the reader knows how
         async for chunk in stdin:
-            if until.done():
-                return
+            if answer.stderr:
+                break
             await socket.send_bytes(bytes([STDIN]) + chunk)
-        if socket.protocol == PROTOCOLS[0] and not until.done():
+        if socket.protocol == PROTOCOLS[0]:
             await socket.send_bytes(bytes([CLOSE, STDIN]))
 
 
-async def _read(socket: Any) -> _Answer:
+async def _stopped(*tasks: "asyncio.Task[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _read(socket: Any, answer: _Answer) -> None:
     import aiohttp  # noqa: PLC0415 - as in connection.py
 
-    answer = _Answer()
     async for message in socket:
         if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
             continue
@@ -75,8 +89,7 @@ async def _read(socket: Any) -> _Answer:
             answer.stderr += data
         elif channel == END:
             answer.end = json.loads(data)
-            return answer
-    return answer
+            return
 
 
 def _result(answer: _Answer, *, command: list[str]) -> bytes:

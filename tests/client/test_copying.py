@@ -1,9 +1,11 @@
 """Local directories reach the claim whole, once, and under their name only after the digest was right."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from lora_client.claim_pod import find_image
 from lora_client.client import LoRAClient
 from lora_client.copying import copy_directory
 from lora_client.errors import Invalid, Refused, TimedOut
+from lora_client.executing import execute
 from lora_client.logs import Progress
 from lora_client.names import ADAPTER, JOB, POD
 from lora_client.sources import ClaimPath
@@ -122,6 +125,19 @@ async def test_an_interrupted_copy_is_begun_anew(
     api.execute = right
     done = await copy(client, model)
     assert directory_digest(claim / done.place.path) == done.digest
+
+
+async def test_a_command_that_ends_while_its_input_is_still_being_sent_is_told_and_not_waited_for(
+    client: LoRAClient, api: FakeApiServer, claim: Path
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(2**18)
+
+    api.deaf, api.execute = True, lambda *_: (1, b"no space left")
+    async with asyncio.timeout(20):
+        with pytest.raises(Refused, match="no space left"):
+            await execute(client.api, namespace="finance", pod="p", container="c", command=["tar"], stdin=endless())
 
 
 async def test_a_pod_that_does_not_start_is_told_with_why_and_removed(

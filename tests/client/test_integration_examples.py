@@ -45,6 +45,7 @@ async def test_the_orchestrator_deploys_every_path_it_is_given(api: FakeApiServe
     assert api.peek(LORA_DEPLOYMENT, "tax")["metadata"]["name"] == "tax"
 
 
+@pytest.mark.full
 async def test_the_orchestrator_tells_a_failure_and_exits_by_it(api: FakeApiServer, kubeconfig: Path) -> None:
     operator = SimulatedOperator(api).attach()
     operator.deployments = "crash"
@@ -165,6 +166,7 @@ def serve_from(api: FakeApiServer, *, digest: str) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.full
 async def test_the_service_loads_the_deployed_model_and_answers(
     api: FakeApiServer, kubeconfig: Path, tmp_path: Path
 ) -> None:
@@ -182,7 +184,13 @@ async def test_the_service_loads_the_deployed_model_and_answers(
 @pytest.mark.parametrize(
     ("mount", "digest", "words"),
     [
-        pytest.param("other", "sha256:" + "0" * 64, "claim models is not mounted here", id="the claim is not mounted"),
+        pytest.param(
+            "other",
+            "sha256:" + "0" * 64,
+            "claim models is not mounted here",
+            id="the claim is not mounted",
+            marks=pytest.mark.full,
+        ),
         pytest.param(
             "models", "sha256:" + "0" * 64, "is not the deployed one", id="the files are not those that were validated"
         ),

@@ -40,6 +40,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.full
 def test_merging_and_validating_from_python(base: Path, adapter: Path, tmp_path: Path) -> None:
     info = create_lora_adapter_info("fin", LoRAAdapterType.FINANCIAL_ANALYSIS, str(base), str(adapter))
     config = MergeConfiguration("m-1", info, str(tmp_path / "merged"), "slerp")

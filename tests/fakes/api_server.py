@@ -56,6 +56,7 @@ class FakeApiServer:
         self.installed = True
         self.token = "secret"
         self.page = 500
+        self.deaf = False  # commands end at once and never read their input
         self.react: Callable[[Json], None] = lambda _: None  # the operator's part: called after every write with a copy
         self.execute: Callable[[list[str], bytes], tuple[int, bytes]] = lambda *_: (127, b"no such command")
         self._faults: list[Fault] = []
@@ -289,13 +290,13 @@ class FakeApiServer:
         socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
         await socket.prepare(request)
         given = bytearray()
-        if request.query.get("stdin") == "true":
+        if request.query.get("stdin") == "true" and not self.deaf:
             async for message in socket:
                 if message.type is WSMsgType.BINARY and message.data[0] == 255:  # v5: the sender closed a channel
                     break
                 given += message.data[1:]
         code, output = self.execute(request.query.getall("command"), bytes(given))
-        await socket.send_bytes(b"\x01" + output)
+        await socket.send_bytes((b"\x01" if code == 0 else b"\x02") + output)
         causes = [{"reason": "ExitCode", "message": str(code)}]
         end: Json = (
             {"status": "Success"}
