@@ -2,9 +2,9 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 UV_VERSION := 0.13.9
-SOURCES := operator/lora_operator merge_job_image/lora_job client/loractl client/lora_client client/lora_integration_tools devcluster/devcluster demo
+SOURCES := operator/lora_operator merge_job_image/lora_job client/loractl client/lora_client client/lora_integration_tools devcluster/devcluster demo bench
 
-.PHONY: help setup demo demo-down test test-full check check-suites train-example lock crds clean
+.PHONY: help setup demo demo-down test test-full bench check check-suites train-example lock crds clean
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -25,6 +25,9 @@ test: setup check ## all levels, end to end on a devcluster too
 
 test-full: setup check ## what takes longer as well
 	@$(PY) -m pytest tests
+
+bench: setup ## how fast a merge is, against cp and PEFT (BENCH="--sizes 1,3,6 --peft 6" for more)
+	@$(PY) -m bench.merge $(BENCH)
 
 check: setup ## lint, types, imports, drift
 	@.venv/bin/ruff check $(SOURCES) tests examples

@@ -4,6 +4,7 @@ Nothing here imports torch: `lora-job verify` runs in the operator's small image
 engines only when called. One sentence on stderr for every error; LORA_DEBUG=1 adds the traceback.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -87,18 +88,19 @@ validate_commands.register(app)
 prune_commands.register(app)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def _end_of(error: Exception) -> Ended:
     """The sentence for an exception that no command meant for a person."""
     if isinstance(error, TyperException):
         text = getattr(error, "format_message", error.__str__)()
-        return Refused(Reason.INVALID_USAGE, f"{_one_line(text)} (see lora-job --help)")
+        return Refused(Reason.INVALID_USAGE, f"{text} (see lora-job --help)")
     _show_traceback()
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno in _FULL:
+            return Infrastructure(Reason.NO_SPACE, f"{where}{error.strerror}; make room and run again")
         return Infrastructure(Reason.OPERATING_SYSTEM, f"{where}{error.strerror or error}")
     if isinstance(error, MemoryError):
         return Infrastructure(Reason.OPERATING_SYSTEM, "out of memory; give the command more, or lower --workers")
@@ -135,7 +137,7 @@ def run(arguments: Sequence[str]) -> int:
     write_termination_message(end)
     if isinstance(end, Done):
         return 0
-    sys.stderr.write(f"lora-job: {end.reason}: {_one_line(end.message)}\n")
+    sys.stderr.write(f"lora-job: {end.reason}: {end.message}\n")
     return end.exit_code
 
 

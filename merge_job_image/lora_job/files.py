@@ -13,10 +13,11 @@ from pathlib import Path
 from lora_job.outcome import Infrastructure, Refused
 from lora_job.reasons import Reason
 
-__all__ = ["FileFact", "check_directory", "inside", "list_files", "unchanged"]
+__all__ = ["FileFact", "check_directory", "check_regular", "inside", "list_files", "unchanged"]
 
 IGNORED_FILES = frozenset({"merge.json"})
 IGNORED_DIRECTORIES = frozenset({"validation", ".cache", ".git"})
+DEPTH_LIMIT = 32
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -53,6 +54,12 @@ def check_directory(path: Path, *, what: str) -> Path:
     return path
 
 
+def check_regular(path: Path) -> None:
+    """Refuses what is there and is no file: opening a pipe would wait for ever."""
+    if path.exists() and not path.is_file():
+        raise Refused(Reason.NOT_A_REGULAR_FILE, f"{path}: expected a regular file")
+
+
 def _blobs(root: Path) -> Path | None:
     """`…/models--org--name/blobs` when root is `…/models--org--name/snapshots/<revision>`."""
     real = root.resolve()
@@ -77,6 +84,15 @@ def inside(path: Path, *, root: Path) -> Path:
     )
 
 
+def _check_name(path: Path, name: str) -> None:
+    if not name.isascii() and name != name.encode(errors="replace").decode():
+        raise Refused(
+            Reason.INVALID_SOURCE, f"{path}: its name is not UTF-8, so it has no place in a digest; rename it"
+        )
+    if name.count("/") > DEPTH_LIMIT:
+        raise Refused(Reason.INVALID_SOURCE, f"{path}: more than {DEPTH_LIMIT} directories deep; not a model directory")
+
+
 def _walk(directory: Path, *, root: Path, prefix: str, above: frozenset[Path]) -> Iterator[tuple[str, Path]]:
     real = directory.resolve()
     if real in above:
@@ -87,6 +103,7 @@ def _walk(directory: Path, *, root: Path, prefix: str, above: frozenset[Path]) -
         raise Refused(Reason.SOURCE_NOT_READABLE, f"{directory}: cannot be read: {error.strerror}") from None
     for entry in entries:
         path, name = Path(entry.path), f"{prefix}{entry.name}"
+        _check_name(path, name)
         target = inside(path, root=root) if entry.is_symlink() else path
         if target.is_dir():
             if not (prefix == "" and entry.name in IGNORED_DIRECTORIES):

@@ -56,7 +56,9 @@ def read_config(root: Path) -> ModelConfig:
     if not isinstance(model_type, str) or not model_type:
         raise Refused(Reason.MALFORMED_CONFIG, f"{path}: field 'model_type': expected a string, found {model_type!r}")
     text = raw.get("text_config")
-    return ModelConfig(raw=raw, text=text if isinstance(text, dict) else raw, model_type=model_type)
+    if text is not None and not isinstance(text, dict):
+        raise Refused(Reason.MALFORMED_CONFIG, f"{path}: field 'text_config': expected an object, found {text!r}")
+    return ModelConfig(raw=raw, text=raw if text is None else text, model_type=model_type)
 
 
 def _first(config: Mapping[str, Any], *names: str) -> int:

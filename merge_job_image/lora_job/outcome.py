@@ -23,6 +23,7 @@ __all__ = [
     "Infrastructure",
     "Refused",
     "Terminated",
+    "one_line",
     "raise_on_sigterm",
     "termination_message",
     "write_termination_message",
@@ -30,7 +31,20 @@ __all__ = [
 
 MESSAGE_LIMIT = 3_500
 """Bytes. Kubernetes cuts at 4096 and the message must stay JSON."""
+SENTENCE_LIMIT = 1_000
+"""Characters of a sentence, whatever a stranger's file calls its tensors."""
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+def one_line(text: str) -> str:
+    """A sentence that is safe to print: no line break, no control or direction character, and not endless.
+
+    It is cut in the middle, because its start says what is wrong and its end what to do.
+    """
+    words = " ".join(text.split())
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in words)
+    half = SENTENCE_LIMIT // 2
+    return shown if len(shown) <= SENTENCE_LIMIT else f"{shown[:half]} … {shown[-half:]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +72,10 @@ class Ended(Exception):
         figures: Mapping[str, Any] = _EMPTY,
         extra: Mapping[str, Any] = _EMPTY,
     ) -> None:
-        super().__init__(message)
+        sentence = one_line(message)
+        super().__init__(sentence)
         self.reason = str(reason)
-        self.message = message
+        self.message = sentence
         self.artifact = artifact
         self.figures = figures
         self.extra = extra

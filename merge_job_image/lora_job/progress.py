@@ -42,7 +42,8 @@ class Progress:
         self._task: Any = None
 
     def __enter__(self) -> Self:
-        if not self._quiet and sys.stdout.isatty():
+        # The bar is drawn on stderr, so that stdout stays what a pipe may read.
+        if not self._quiet and sys.stdout.isatty() and sys.stderr.isatty():
             self._bar = _bar(self._unit)
             self._task = self._bar.add_task(self._stage, total=self._total)
             self._bar.start()
@@ -105,5 +106,9 @@ def _bar(unit: str) -> Any:
 
     amount = [DownloadColumn(), TransferSpeedColumn()] if unit == "B" else [MofNCompleteColumn()]
     return Bar(
-        TextColumn("{task.description:<9}"), BarColumn(), *amount, TimeRemainingColumn(), console=Console(stderr=True)
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=24),  # with bytes, rate and time it stays below 80 columns
+        *amount,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
     )

@@ -1,15 +1,18 @@
 """JSON from strangers: duplicate keys, non-numbers and deep nesting are refused instead of guessed at."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from lora_job.files import check_regular
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 
 __all__ = ["parse_object", "read_object"]
 
 SIZE_LIMIT = 64 * 2**20
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -25,10 +28,27 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not a JSON number")
 
 
+def _whole(text: str) -> int:
+    if text == "-0":
+        raise ValueError("-0 is a whole number for some readers and a fraction for others")
+    return int(text)
+
+
+def _check_text(text: str, value: Any) -> None:
+    """Half of a surrogate pair is no text: it could not even be printed or written."""
+    if _HALF_PAIR.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a string holds half of a surrogate pair") from None
+
+
 def parse_object(data: bytes, *, where: str, reason: Reason) -> dict[str, Any]:
     """One JSON object, or `Refused(reason)` whose sentence starts with `where`."""
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole)
+        _check_text(text, value)
     except RecursionError:
         raise Refused(reason, f"{where}: expected JSON, found nesting too deep to be a description") from None
     except ValueError as error:
@@ -40,6 +60,7 @@ def parse_object(data: bytes, *, where: str, reason: Reason) -> dict[str, Any]:
 
 def read_object(path: Path, *, reason: Reason) -> dict[str, Any]:
     """The same from a file; a missing or unreadable one is refused too."""
+    check_regular(path)
     try:
         size = path.stat().st_size
         if size > SIZE_LIMIT:

@@ -13,14 +13,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lora_job.files import inside
+from lora_job.files import check_regular, inside
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 from lora_job.strict_json import parse_object, read_object
 
-__all__ = ["DTYPE_BYTES", "FLOATS", "Checkpoint", "Entry", "Header", "read_checkpoint", "read_header"]
+__all__ = ["DTYPE_BYTES", "FLOATS", "PICKLES", "Checkpoint", "Entry", "Header", "read_checkpoint", "read_header"]
 
 HEADER_LIMIT = 64 * 2**20
+NAME_LIMIT = 1_000
+"""Characters; the longest names of published models have about 120."""
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPE_BYTES: Mapping[str, int] = {
@@ -43,7 +45,7 @@ DTYPE_BYTES: Mapping[str, int] = {
     "C64": 8,
 }
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +115,13 @@ def _malformed(path: Path, what: str) -> Refused:
 
 
 def _integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    """What a file offset can be: safetensors itself reads 64 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _entry(path: Path, name: str, raw: object) -> Entry:
+    if not name or len(name) > NAME_LIMIT:
+        raise _malformed(path, f"tensor {name[:40]!r}: expected a name of 1 to {NAME_LIMIT} characters")
     if not isinstance(raw, dict) or set(raw) != {"dtype", "shape", "data_offsets"}:
         raise _malformed(path, f"tensor {name!r}: expected exactly dtype, shape and data_offsets")
     dtype, shape, offsets = raw["dtype"], raw["shape"], raw["data_offsets"]
@@ -164,6 +169,7 @@ def _check_coverage(path: Path, entries: tuple[Entry, ...], *, data: int) -> Non
 
 def read_header(path: Path) -> Header:
     """A file's header, or a refusal that names file, tensor and fault."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -198,6 +204,10 @@ def _shard_names(path: Path, index: Mapping[str, Any]) -> dict[str, str]:
         raise Refused(
             Reason.MALFORMED_INDEX, f"{path}: field 'weight_map': expected an object of tensor names, found none"
         )
+    if not isinstance(index.get("metadata") or {}, dict):
+        raise Refused(
+            Reason.MALFORMED_INDEX, f"{path}: field 'metadata': expected an object, found {index['metadata']!r}"
+        )
     for tensor, name in weight_map.items():
         if not isinstance(name, str) or not name or "/" in name or "\\" in name or name in {".", ".."} or "\0" in name:
             raise Refused(
@@ -214,8 +224,6 @@ def _read_shard(root: Path, name: str) -> Header:
     if not path.exists() and not path.is_symlink():
         raise Refused(Reason.MISSING_SHARD, f"{path}: the index names this shard and it is not there; copy it too")
     inside(path, root=root)
-    if not path.is_file():
-        raise Refused(Reason.NOT_A_REGULAR_FILE, f"{path}: expected a regular file")
     return read_header(path)
 
 
@@ -242,7 +250,7 @@ def _check_index(path: Path, weight_map: Mapping[str, str], shards: Mapping[str,
 
 
 def _no_weights(root: Path) -> Refused:
-    pickles = sorted(path.name for path in root.iterdir() if path.name.endswith(_PICKLES))
+    pickles = sorted(path.name for path in root.iterdir() if path.name.endswith(PICKLES))
     if pickles:
         return Refused(
             Reason.PICKLES_ONLY,

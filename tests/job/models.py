@@ -88,3 +88,24 @@ def write_adapter(root: Path, tensors: dict[str, torch.Tensor] | None = None, **
     }
     (root / "adapter_config.json").write_text(json.dumps(settings))
     return root
+
+
+def write_wide_base(root: Path, *, layers: int = 12, width: int = 2048) -> Path:
+    """A base whose merge takes long enough to be interrupted: 8 MiB a layer, one file, the names of the tiny one."""
+    root.mkdir(parents=True, exist_ok=True)
+    row = torch.linspace(-1, 1, width, dtype=torch.bfloat16)
+    tensors = {f"model.layers.{n}.self_attn.q_proj.weight": row.repeat(width, 1) for n in range(layers)}
+    (root / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": layers, "hidden_size": width}))
+    save_file(tensors, root / "model.safetensors", metadata={"format": "pt"})
+    return root
+
+
+def write_wide_adapter(root: Path, *, layers: int = 12, width: int = 2048) -> Path:
+    """Factors for every layer of the wide base."""
+    random = torch.Generator().manual_seed(3)
+    found = {}
+    for layer in range(layers):
+        stem = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        found[f"{stem}.lora_A.weight"] = torch.randn((4, width), generator=random) * 0.1
+        found[f"{stem}.lora_B.weight"] = torch.randn((width, 4), generator=random) * 0.1
+    return write_adapter(root, found)

@@ -10,7 +10,7 @@ from lora_job.files import inside
 from lora_job.merge.adapter_config import AdapterConfig, read_adapter_config
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
-from lora_job.tensors import FLOATS, Entry, Header, read_header
+from lora_job.tensors import FLOATS, PICKLES, Entry, Header, read_header
 
 __all__ = ["WEIGHTS", "Adapter", "Part", "read_adapter"]
 
@@ -147,10 +147,11 @@ def read_adapter(root: Path, *, name: str = "") -> Adapter:
     config = read_adapter_config(root)
     path = root / WEIGHTS
     if not path.exists():
-        if (root / "adapter_model.bin").exists():
+        pickle = next((name for name in sorted(found.name for found in root.iterdir()) if name.endswith(PICKLES)), None)
+        if pickle is not None:
             raise Refused(
                 Reason.PICKLES_ONLY,
-                f"{root}: the adapter exists only as adapter_model.bin, a pickle, which can run code; save it as safetensors",
+                f"{root}: the adapter exists only as {pickle}, a pickle, which can run code; save it as safetensors",
             )
         raise Refused(Reason.SOURCE_NOT_FOUND, f"{path}: missing; expected the adapter's weights")
     inside(path, root=root)

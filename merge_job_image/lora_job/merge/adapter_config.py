@@ -1,24 +1,21 @@
 """adapter_config.json by allow-list: a field that could change the mathematics is understood or refused, never ignored."""
 
 import math
-import re
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
+from lora_job.merge.patterns import Budget, Patterns
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 from lora_job.strict_json import read_object
 
-__all__ = ["AdapterConfig", "read_adapter_config", "regex_time_limit"]
+__all__ = ["AdapterConfig", "read_adapter_config"]
 
 CONFIG = "adapter_config.json"
-REGEX_SECONDS = 2.0
-REGEX_SECONDS_PER_MODULE = 0.001
+LARGEST_ALPHA = 1e30
+"""Above it not even float32 holds what comes out."""
 _EMPTY: tuple[object, ...] = (None, False, [], {}, "")
 
 # How it was trained, or which modules were meant: the tensors' names say what there really is.
@@ -77,6 +74,8 @@ REFUSED: Mapping[str, str] = {
 }
 # The adapter is relative to the base that these initialisations left behind, not to the published one.
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "lora-ga")
+Number = TypeVar("Number", int, float)
+Parse = Callable[[Path, str, object], Number]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,8 @@ class AdapterConfig:
     path: Path
     rank: int
     alpha: float
-    rank_pattern: Mapping[str, int]
-    alpha_pattern: Mapping[str, float]
+    rank_pattern: Patterns[int]
+    alpha_pattern: Patterns[float]
     use_rslora: bool
     use_dora: bool
     token_indices: Mapping[str, tuple[int, ...]]
@@ -105,43 +104,12 @@ class AdapterConfig:
 
     def rank_of(self, module: str) -> int:
         """The module's own rank: the first matching pattern in file order, otherwise `r`."""
-        return int(_patterned(self.rank_pattern, module, default=self.rank))
+        return self.rank_pattern.of(module, default=self.rank)
 
     def scale_of(self, module: str, *, rank: int) -> float:
         """α/r, or α/√r for rank-stabilised LoRA, with the module's own α and r."""
-        alpha = _patterned(self.alpha_pattern, module, default=self.alpha)
+        alpha = self.alpha_pattern.of(module, default=self.alpha)
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
-
-
-def _patterned(patterns: Mapping[str, float], module: str, *, default: float) -> float:
-    """PEFT's rule, in file order: `(.*\\.)?(key)$` matched from the start of the module's name."""
-    for key, value in patterns.items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return default
-
-
-class _TooSlow(Exception):
-    """A pattern did not finish."""
-
-
-@contextmanager
-def regex_time_limit(path: Path, *, modules: int) -> Iterator[None]:
-    """A pattern may be written to run for ever; the main thread's alarm interrupts it. More modules get more time."""
-    seconds = REGEX_SECONDS + modules * REGEX_SECONDS_PER_MODULE
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise _TooSlow
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except _TooSlow:
-        raise _malformed(path, f"rank_pattern or alpha_pattern did not match within {seconds:g} s") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def _malformed(path: Path, what: str) -> Refused:
@@ -155,28 +123,23 @@ def _rank(path: Path, field: str, value: object) -> int:
 
 
 def _alpha(path: Path, field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LARGEST_ALPHA:
         raise Refused(Reason.INVALID_ALPHA, f"{path}: field {field!r}: expected a number above 0, found {value!r}")
     return float(value)
 
 
 def _flag(path: Path, raw: Mapping[str, Any], field: str) -> bool:
     value = raw.get(field)
-    if value not in {None, True, False}:
+    if value is not None and not isinstance(value, bool):
         raise _malformed(path, f"field {field!r}: expected true or false, found {value!r}")
     return bool(value)
 
 
-def _patterns(path: Path, raw: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+def _numbers(path: Path, raw: Mapping[str, Any], field: str, *, parse: Parse[Number]) -> dict[str, Number]:
     value = raw.get(field) or {}
     if not isinstance(value, dict):
         raise _malformed(path, f"field {field!r}: expected an object of patterns, found {type(value).__name__}")
-    for key in value:
-        try:
-            re.compile(rf"(.*\.)?({key})$")
-        except (re.error, RecursionError, OverflowError):
-            raise _malformed(path, f"field {field!r}: {key!r} is not a regular expression") from None
-    return value
+    return {key: parse(path, f"{field}.{key}", number) for key, number in value.items()}
 
 
 def _indices(path: Path, value: object) -> tuple[int, ...]:
@@ -195,6 +158,13 @@ def _token_indices(path: Path, value: object) -> Mapping[str, tuple[int, ...]]:
     if isinstance(value, dict):
         return {str(module): _indices(path, indices) for module, indices in value.items()}
     return {"": _indices(path, value)}
+
+
+def _text(path: Path, raw: Mapping[str, Any], field: str) -> str:
+    value = raw.get(field)
+    if value is not None and not isinstance(value, str):
+        raise _malformed(path, f"field {field!r}: expected a string, found {value!r}")
+    return value or ""
 
 
 def _names(path: Path, raw: Mapping[str, Any], field: str) -> tuple[str, ...]:
@@ -240,14 +210,15 @@ def read_adapter_config(root: Path) -> AdapterConfig:
     _check_fields(path, raw)
     if "lora_alpha" not in raw:
         raise Refused(Reason.INVALID_ALPHA, f"{path}: field 'lora_alpha' is missing: the scale α/r cannot be known")
-    ranks = _patterns(path, raw, "rank_pattern")
-    alphas = _patterns(path, raw, "alpha_pattern")
+    budget = Budget(path)
+    ranks = _numbers(path, raw, "rank_pattern", parse=_rank)
+    alphas = _numbers(path, raw, "alpha_pattern", parse=_alpha)
     return AdapterConfig(
         path=path,
         rank=_rank(path, "r", raw.get("r")),
         alpha=_alpha(path, "lora_alpha", raw["lora_alpha"]),
-        rank_pattern={key: _rank(path, f"rank_pattern.{key}", value) for key, value in ranks.items()},
-        alpha_pattern={key: _alpha(path, f"alpha_pattern.{key}", value) for key, value in alphas.items()},
+        rank_pattern=Patterns(path, "rank_pattern", ranks, budget=budget),
+        alpha_pattern=Patterns(path, "alpha_pattern", alphas, budget=budget),
         use_rslora=_flag(path, raw, "use_rslora"),
         use_dora=_flag(path, raw, "use_dora"),
         token_indices=_token_indices(path, raw.get("trainable_token_indices")),
@@ -255,6 +226,6 @@ def read_adapter_config(root: Path) -> AdapterConfig:
         target_parameters=_names(path, raw, "target_parameters"),
         ensures_tying=_flag(path, raw, "ensure_weight_tying"),
         trains_biases=raw.get("bias") not in (None, "none"),
-        base_name=str(raw.get("base_model_name_or_path") or ""),
-        peft_version=str(raw.get("peft_version") or ""),
+        base_name=_text(path, raw, "base_model_name_or_path"),
+        peft_version=_text(path, raw, "peft_version"),
     )

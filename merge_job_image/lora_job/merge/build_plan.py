@@ -8,7 +8,6 @@ from typing import Any
 
 from lora_job.merge.adapter import Adapter
 from lora_job.merge.adapter_changes import add_adapter
-from lora_job.merge.adapter_config import regex_time_limit
 from lora_job.merge.changes import Change, Changes, WholeTensor
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Step, Warned
 from lora_job.merge.recipe import ELEMENTWISE, OutputDtype, Recipe, Strategy
@@ -229,9 +228,7 @@ def build_plan(*, base: Checkpoint, config: ModelConfig, adapters: Sequence[Adap
     targets, changes = Targets(base=base, config=config), Changes()
     _check_dora(adapters, recipe)
     for index, (adapter, weight) in enumerate(zip(adapters, usable_weights(recipe), strict=True)):
-        targets.look_up(adapter.modules)
-        with regex_time_limit(adapter.config.path, modules=len(adapter.modules)):
-            add_adapter(adapter, index=index, coefficient=weight, targets=targets, changes=changes)
+        add_adapter(adapter, index=index, coefficient=weight, targets=targets, changes=changes)
         if adapter.config.ensures_tying and targets.tied and targets.embedding is not None:
             changes.share(targets.embedding, targets.new_head, adapter=index)
     changes.check(adapters)

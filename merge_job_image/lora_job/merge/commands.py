@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lora_job.digest import parse_digest
 from lora_job.files import check_directory
 from lora_job.outcome import Done, Refused
 from lora_job.reasons import Reason
 
 if TYPE_CHECKING:
-    from lora_job.merge.adapter import Adapter
-    from lora_job.merge.pipeline import Inspected, MergeRequest
-    from lora_job.merge.plan import Step
+    from lora_job.merge.pipeline import MergeRequest
 
 __all__ = ["RESOURCE_WORDS", "register"]
 
@@ -64,6 +63,7 @@ def inspect(
 ) -> Done:
     """Show what a merge would do to every tensor; refuses what merge would refuse."""
     from lora_job.merge.pipeline import inspect_sources  # noqa: PLC0415
+    from lora_job.merge.tables import show_plan  # noqa: PLC0415
 
     recipe = {
         "strategy": strategy, "scale": scale, "t": t, "density": density, "seed": seed, "quantization": quantization,
@@ -73,7 +73,7 @@ def inspect(
     if as_json:
         sys.stdout.write(json.dumps(inspected.plan.as_json(), indent=1) + "\n")
     else:
-        _show_plan(inspected)
+        show_plan(inspected)
     merged = sum(bool(step.terms) for step in inspected.plan.steps)
     return Done(message=f"{merged} of {len(inspected.plan.steps)} tensors would be merged")
 
@@ -129,7 +129,9 @@ def merge(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(_report(manifest, final=final), indent=1, ensure_ascii=False), encoding="utf-8")
     if sys.stderr.isatty():
-        _show_result(manifest, final=final, adopted=adopted)
+        from lora_job.merge.tables import show_result  # noqa: PLC0415
+
+        show_result(manifest, final=final, adopted=adopted)
     return _done(manifest, final=final, adopted=adopted)
 
 
@@ -159,7 +161,12 @@ def _word(option: str, value: str, kind: Any) -> Any:
 
 
 def _hex(digest: str) -> str:
-    return digest.strip().lower().removeprefix("sha256:")
+    """64 hex digits, with or without `sha256:` before them; "" when none is allowed."""
+    if not digest:
+        return ""
+    return parse_digest(f"sha256:{digest.removeprefix('sha256:')}", where="--allow-chat-template").removeprefix(
+        "sha256:"
+    )
 
 
 def _weighted(text: str) -> tuple[Path, float]:
@@ -221,43 +228,3 @@ def _report(manifest: Mapping[str, Any], *, final: Path) -> dict[str, Any]:
         "figures": manifest["figures"],
         "warnings": manifest["warnings"],
     }
-
-
-def _show_plan(inspected: "Inspected") -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("tensor", "operation", "shape", "stored as", "deltas")
-    for step in inspected.plan.steps:
-        if not step.is_plain_copy:
-            shape = " × ".join(map(str, step.shape))
-            stored = step.encoding or step.dtype
-            table.add_row(step.name, str(step.operation), shape, stored, _combined(step, inspected.adapters))
-    console = Console()
-    console.print(table)
-    for warned in inspected.warnings:
-        console.print(f"warning {warned.code}: {warned.message}")
-
-
-def _combined(step: "Step", adapters: "Sequence[Adapter]") -> str:
-    """`0.5·style + 1·facts`, or `ties(0.5·style, 1·facts)`."""
-    parts = [f"{term.coefficient:g}·{adapters[term.adapter].name}" for term in step.terms]
-    if step.combination is None:
-        return " + ".join(parts)
-    return f"{step.combination.strategy}({', '.join(parts)})"
-
-
-def _show_result(manifest: Mapping[str, Any], *, final: Path, adopted: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    retention = manifest["deltaRetention"]
-    table = Table(
-        show_header=False, title="adopted: an identical build was there" if adopted else "merged and verified"
-    )
-    table.add_row("output", str(final))
-    table.add_row("digest", manifest["output"]["digest"])
-    table.add_row("tensors", ", ".join(f"{count} {kind}" for kind, count in manifest["tensors"].items()))
-    table.add_row("delta kept", f"min {retention['min']:.3f}, median {retention['median']:.3f}")
-    table.add_row("seconds", str(manifest["figures"]["seconds"]))
-    Console(stderr=True).print(table)

@@ -11,22 +11,25 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from lora_job.merge.encode import Piece, begin
 from lora_job.merge.factors import Deltas
+from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import Layout, layout_of
 from lora_job.merge.operations import Calculated, calculate, working_dtype
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.rounding import TORCH
 from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, write_at
+from lora_job.merge.writeback import begin_writeback
 from lora_job.outcome import Infrastructure, Refused, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint
 
-__all__ = ["StepFigures", "Writer"]
+__all__ = ["StepFigures", "Writer", "reserve"]
 
 COPY_BYTES = 64 * 2**20
 Tick = Callable[[int], None]
@@ -50,33 +53,38 @@ class StepFigures:
 
 
 class Writer:
-    """Writes shards of one build; safe to use from several threads, each with its own shard."""
+    """Writes shards of one build; safe to use from several threads, each with its own shard.
 
-    def __init__(self, *, base: Checkpoint, deltas: Deltas, tick: Tick, stop: threading.Event) -> None:
+    `lanes` is how many tensors of a shard are written at a time.
+    """
+
+    def __init__(self, *, base: Checkpoint, deltas: Deltas, lanes: int, tick: Tick, stop: threading.Event) -> None:
         self._base = base
         self._deltas = deltas
+        self._lanes = lanes
         self._tick = tick
         self._stop = stop
 
     def write(self, shard: ShardPlan, *, target: Path) -> dict[str, StepFigures]:
-        """Writes a whole file, on the disk when this returns; figures by merged tensor."""
+        """Writes a whole file for which `reserve` made room; figures by merged tensor."""
         layout = layout_of(shard, self._base.shards[shard.file])
-        figures: dict[str, StepFigures] = {}
-        output = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        output = os.open(target, os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.fchmod(output, 0o644)
-            _reserve(output, layout.size, target=target)
             os.pwrite(output, layout.head, 0)
-            with Sources(base=self._base, adapters=self._deltas.adapters) as sources:
-                for step in shard.steps:
-                    found = self._write_step(step, output=output, layout=layout, sources=sources)
-                    if found is not None:
-                        figures[step.name] = found
+            work = partial(self._write_step, output=output, layout=layout)
+            found = in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
         finally:
             os.close(output)
+        return {step.name: one for step, one in zip(shard.steps, found, strict=True) if one is not None}
+
+    def _write_step(self, step: Step, *, output: int, layout: Layout) -> StepFigures | None:
+        with Sources(base=self._base, adapters=self._deltas.adapters) as sources:
+            figures = self._written(step, output=output, layout=layout, sources=sources)
+        for stored in step.stored:
+            begin_writeback(output, layout.places[stored.name], stored.size)
         return figures
 
-    def _write_step(self, step: Step, *, output: int, layout: Layout, sources: Sources) -> StepFigures | None:
+    def _written(self, step: Step, *, output: int, layout: Layout, sources: Sources) -> StepFigures | None:
         if step.is_plain_copy:
             self._copy(sources.origin(step), output, layout.places[step.name], step.size)
             return None
@@ -187,17 +195,36 @@ def _copy_range(source: int, begin: int, output: int, position: int, size: int) 
     return count
 
 
-def _reserve(output: int, size: int, *, target: Path) -> None:
-    """Full disks are told before the work, not after it."""
+def reserve(shards: Sequence[ShardPlan], *, base: Checkpoint, directory: Path) -> None:
+    """Empty files of the right size for all shards: a disk that is too small is told before the work, not at its end."""
+    sizes = {shard.file: layout_of(shard, base.shards[shard.file]).size for shard in shards}
+    status = os.statvfs(directory)
+    needed, free = sum(sizes.values()), status.f_bavail * status.f_frsize
+    if needed > free:
+        raise _no_space(directory, f"needs {needed} bytes, {free} are free")
+    for name, size in sizes.items():
+        output = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.fchmod(output, 0o644)
+            _allocate(output, size)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise _no_space(directory / name, f"needs {size} bytes: {error.strerror}") from None
+            raise
+        finally:
+            os.close(output)
+
+
+def _no_space(place: Path, what: str) -> Infrastructure:
+    return Infrastructure(Reason.NO_SPACE, f"{place}: {what}; make room and run again")
+
+
+def _allocate(output: int, size: int) -> None:
+    if size == 0:
+        return
     try:
         os.posix_fallocate(output, 0, size)
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            status = os.fstatvfs(output)
-            raise Infrastructure(
-                Reason.NO_SPACE,
-                f"{target}: needs {size} bytes, {status.f_bavail * status.f_frsize} are free; make room and run again",
-            ) from None
         if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
             raise
         os.ftruncate(output, size)

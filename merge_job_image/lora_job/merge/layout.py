@@ -19,8 +19,6 @@ class Layout:
     places: Mapping[str, int]
     """Offset in the file, by stored tensor."""
     size: int
-    in_order: bool
-    """Whether the data follow the order of the plan's steps."""
 
 
 def layout_of(shard: ShardPlan, base: Header) -> Layout:
@@ -36,7 +34,7 @@ def layout_of(shard: ShardPlan, base: Header) -> Layout:
     for one in stored:
         places[one.name] = position
         position += one.size
-    return Layout(head=head, places=places, size=position, in_order=stored == planned)
+    return Layout(head=head, places=places, size=position)
 
 
 def _header(stored: list[Stored], *, metadata: Mapping[str, str]) -> bytes:

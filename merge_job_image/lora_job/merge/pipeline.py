@@ -6,40 +6,41 @@ Nothing exists under the output's name before everything is proven; a killed run
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
-from lora_job.digest import combine, directory_digest, file_sha256, hash_files
+from lora_job.digest import combine, directory_digest, file_sha256
 from lora_job.files import FileFact, list_files, unchanged
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.base_name import check_base_name
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.encode import quantized_plan
-from lora_job.merge.engine import StepFigures, Writer
-from lora_job.merge.factors import Deltas
+from lora_job.merge.engine import StepFigures, Writer, reserve
+from lora_job.merge.factors import Deltas, check_factors
+from lora_job.merge.lanes import in_lanes
 from lora_job.merge.memory import PeakMemory
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Warned
-from lora_job.merge.publish import Partial, check_separate, open_partial, write_file
-from lora_job.merge.recipe import ENGINE_VERSION, Recipe, build_hash
+from lora_job.merge.publish import Partial, check_separate, is_begun, open_partial, sync, write_file
+from lora_job.merge.recipe import ENGINE_VERSION, Recipe
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
+from lora_job.merge.source_digests import SourceDigests
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
 from lora_job.model_config import ModelConfig, read_config, serving_figures
-from lora_job.outcome import Refused, Terminated
+from lora_job.outcome import Infrastructure, Refused, Terminated
 from lora_job.progress import Progress
 from lora_job.reasons import Reason
-from lora_job.strict_json import read_object
-from lora_job.tensors import Checkpoint, read_checkpoint
+from lora_job.tensors import FLOATS, Checkpoint, read_checkpoint
 
 __all__ = ["Inspected", "MergeRequest", "inspect_sources", "merge_sources"]
 
 MANIFEST = "merge.json"
 INDEX = "model.safetensors.index.json"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +73,16 @@ class Inspected:
         known = zip(self.adapters, digests, strict=True)
         return replace(self, adapters=tuple(replace(adapter, digest=digest) for adapter, digest in known))
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Sources:
-    """Files and digests of base and adapters, in that order."""
-
-    roots: tuple[Path, ...]
     facts: tuple[tuple[FileFact, ...], ...]
-    digests: tuple[str, ...]
+    """The files of base and adapters, in that order, as they were before anything was read."""
 
 
 def inspect_sources(request: MergeRequest) -> Inspected:
-    """Reads headers and configs, refuses what cannot be merged, and plans the rest."""
+    """Reads headers, configs and factors, refuses what cannot be merged, and plans the rest."""
+    facts = tuple(list_files(root) for root in (request.base, *request.adapters))
     config = read_config(request.base)
     base = read_checkpoint(request.base)
+    _check_not_quantized(base, config)
     adapters = tuple(read_adapter(path) for path in request.adapters)
     warnings = []
     for adapter in adapters:
@@ -93,6 +90,7 @@ def inspect_sources(request: MergeRequest) -> Inspected:
             message = f"{adapter.where} does not name this base; that was allowed"
             warnings.append(Warned(code="UnverifiedBase", message=message))
         warnings += [Warned(code="Adapter", message=text) for text in adapter.warnings]
+        warnings += _idle(adapter)
     plan = build_plan(base=base, config=config, adapters=adapters, recipe=request.recipe)
     plan = quantized_plan(plan, config=config, recipe=request.recipe)
     sidecars = gather_sidecars(
@@ -104,38 +102,76 @@ def inspect_sources(request: MergeRequest) -> Inspected:
         allowed_template=request.recipe.allowed_chat_template,
     )
     every = (*warnings, *plan.warnings, *sidecars.warnings)
-    return Inspected(base=base, config=config, adapters=adapters, plan=plan, sidecars=sidecars, warnings=every)
+    return Inspected(
+        base=base, config=config, adapters=adapters, plan=plan, sidecars=sidecars, warnings=every, facts=facts
+    )
+
+
+def _check_not_quantized(base: Checkpoint, config: ModelConfig) -> None:
+    """A quantized base would come out half quantized and without the config that says so."""
+    packed = next((one for one in base.entries.values() if one.dtype not in FLOATS | {"BOOL", "I64"}), None)
+    if "quantization_config" in config.raw and packed is not None:
+        raise Refused(
+            Reason.QUANTIZED_BASE,
+            f"{base.root / 'config.json'}: field 'quantization_config': the base is quantized (tensor {packed.name} is "
+            f"{packed.dtype}); merge into the base it was made from and quantize the result",
+        )
+
+
+def _idle(adapter: Adapter) -> list[Warned]:
+    """Modules whose B is zero throughout: allowed, it is how every training starts, but seldom what was meant."""
+    idle = check_factors(adapter)
+    if not idle:
+        return []
+    message = (
+        f"{adapter.where}: B is zero in {len(idle)} of {len(adapter.modules)} modules ({idle[0]}): it changes nothing"
+    )
+    return [Warned(code="ZeroDelta", message=message)]
 
 
 def merge_sources(request: MergeRequest) -> tuple[Path, dict[str, Any], bool]:
     """Merges and publishes; returns where, the manifest, and whether an identical build was there already."""
     started = time.monotonic()
     inspected = inspect_sources(request)
-    sources = _read_sources(request)
-    inspected = inspected.with_digests(sources.digests[1:])
-    build = build_hash(request.recipe, base=sources.digests[0], adapters=sources.digests[1:])
-    final = request.output if request.output is not None else _under(request.output_root, build)
-    check_separate(final, sources=sources.roots)
-    adopted = _adopt(final, build=build)
-    if adopted is not None:
-        return final, adopted, True
-    with open_partial(final, build=build) as partial:
+    roots = (request.base, *request.adapters)
+    digests = SourceDigests(roots, inspected.facts, recipe=request.recipe, fetch_report=request.fetch_report)
+    inspected = inspected.with_digests(digests.adapters)
+    if request.output is None or is_begun(request.output):
+        digests.read_base()
+    with digests:
+        final = request.output if request.output is not None else _under(request.output_root, digests.build())
+        check_separate(final, sources=roots)
+        adopted = _adopt(final, build=digests.build)
+        if adopted is not None:
+            return final, adopted, True
+        return final, _merge(request, inspected, digests, final=final, started=started), False
+
+
+def _merge(
+    request: MergeRequest, inspected: Inspected, digests: SourceDigests, *, final: Path, started: float
+) -> dict[str, Any]:
+    with open_partial(final, build=digests.build) as partial:
         try:
-            manifest = _build(request, inspected, sources, partial=partial, build=build, started=started)
-        except Refused:
-            partial.abandon()
+            manifest = _build(request, inspected, digests, partial=partial, started=started)
+        except BaseException as error:
+            if not (_worth_resuming(error) and partial.holds_finished):
+                partial.abandon()
             raise
         if final.exists():
             final.rmdir()  # empty, or _adopt would have refused
         partial.publish()
-    return final, manifest, False
+    return manifest
 
 
 def _under(root: Path | None, build: str) -> Path:
     if root is None:
         raise Refused(Reason.INVALID_OPTION, "give exactly one of --output and --output-root")
-    root.mkdir(parents=True, exist_ok=True)
     return root / build
+
+
+def _worth_resuming(error: BaseException) -> bool:
+    """Only a disk that was full or failed leaves files that the next attempt can trust."""
+    return isinstance(error, OSError) or (isinstance(error, Infrastructure) and error.reason == Reason.NO_SPACE)
 
 
 def _embedding_rows(plan: Plan) -> int:
@@ -148,57 +184,20 @@ def _embedding_rows(plan: Plan) -> int:
     return found[0] if found else 0
 
 
-def _read_sources(request: MergeRequest) -> _Sources:
-    roots = (request.base, *request.adapters)
-    facts = tuple(list_files(root) for root in roots)
-    known = _reported(request.fetch_report)
-    digests = []
-    for root, listed in zip(roots, facts, strict=True):
-        hashes = _hashes_if_unchanged(known.get(str(root)), listed)
-        if hashes is None:
-            with Progress(f"read {root.name}", total=sum(fact.size for fact in listed), unit="B") as progress:
-                hashes = hash_files(listed, tick=progress.advance)
-        digests.append(combine(hashes))
-    return _Sources(roots=roots, facts=facts, digests=tuple(digests))
-
-
-def _reported(path: Path | None) -> dict[str, list[dict[str, Any]]]:
-    """Files by source directory as `lora-job fetch` saw them."""
-    if path is None:
-        return {}
-    report = read_object(path, reason=Reason.INVALID_OPTION)
-    sources = report.get("sources")
-    if not isinstance(sources, list):
-        raise Refused(Reason.INVALID_OPTION, f"--fetch-report: {path}: field 'sources': expected a list")
-    return {str(item.get("path")): item.get("files", []) for item in sources if isinstance(item, dict)}
-
-
-def _hashes_if_unchanged(
-    reported: Sequence[Mapping[str, Any]] | None, facts: Sequence[FileFact]
-) -> dict[str, str] | None:
-    """fetch's hashes, believed only while size, mtime and inode of every file are what fetch saw."""
-    if not reported:
-        return None
-    seen = {(entry.get("path"), entry.get("size"), entry.get("mtime"), entry.get("inode")) for entry in reported}
-    if seen != {(fact.path, fact.size, fact.mtime, fact.inode) for fact in facts}:
-        return None
-    return {str(entry["path"]): str(entry["sha256"]) for entry in reported}
-
-
-def _adopt(final: Path, *, build: str) -> dict[str, Any] | None:
+def _adopt(final: Path, *, build: Callable[[], str]) -> dict[str, Any] | None:
     """The manifest of this very build when it is there and verifies; None when the place is free."""
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return None
     try:
         manifest = json.loads((final / MANIFEST).read_text(encoding="utf-8"))
-        same = bool(manifest.get("buildHash") == build)
-    except (OSError, ValueError, AttributeError):
-        same = False
+        same, digest = bool(manifest["buildHash"] == build()), manifest["output"]["digest"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        same, digest = False, ""
     if not same:
         raise Refused(
             Reason.OUTPUT_NOT_EMPTY, f"{final}: exists and is not this build; choose another output or remove it"
         )
-    if directory_digest(final) != manifest["output"]["digest"]:
+    if directory_digest(final) != digest:
         raise Refused(
             Reason.OUTPUT_NOT_EMPTY, f"{final}: is this build but was changed since; remove it and merge again"
         )
@@ -206,15 +205,17 @@ def _adopt(final: Path, *, build: str) -> dict[str, Any] | None:
 
 
 def _build(
-    request: MergeRequest, inspected: Inspected, sources: _Sources, *, partial: Partial, build: str, started: float
+    request: MergeRequest, inspected: Inspected, digests: SourceDigests, *, partial: Partial, started: float
 ) -> dict[str, Any]:
     torch.set_num_threads(1)
     plan, stop = inspected.plan, threading.Event()
     deltas = Deltas(inspected.adapters, check=lambda: _check(stop))
-    with PeakMemory() as memory:
-        figures = _write(request, inspected, deltas, partial=partial, stop=stop)
+    with PeakMemory() as memory, _Disk() as disk:
+        figures = _write(request, inspected, deltas, partial=partial, stop=stop, disk=disk)
+        build = digests.build()
         proofs = _verify(request, inspected, deltas, partial=partial, build=build, figures=figures, stop=stop)
-    for root, facts in zip(sources.roots, sources.facts, strict=True):
+        disk.wait()
+    for root, facts in zip((request.base, *request.adapters), inspected.facts, strict=True):
         unchanged(facts, root=root)
     hashes = {file: proof.sha256 for file, proof in proofs.items()}
     for name, data in inspected.sidecars.files.items():
@@ -239,10 +240,10 @@ def _build(
         "engineVersion": ENGINE_VERSION,
         "buildHash": build,
         "recipe": request.recipe.as_json(),
-        "base": {"path": str(request.base), "digest": sources.digests[0]},
+        "base": {"path": str(request.base), "digest": digests.base},
         "adapters": [
             {"name": one.name, "path": str(one.root), "digest": digest, "weight": weight, "rank": one.config.rank}
-            for one, digest, weight in zip(inspected.adapters, sources.digests[1:], request.recipe.weights, strict=True)
+            for one, digest, weight in zip(inspected.adapters, digests.adapters, request.recipe.weights, strict=True)
         ],
         "planHash": plan.digest,
         "output": {"digest": combine(hashes), "bytes": size, "dtype": _dtype(plan)},
@@ -270,22 +271,36 @@ def _check(stop: threading.Event) -> None:
 
 
 def _write(
-    request: MergeRequest, inspected: Inspected, deltas: Deltas, *, partial: Partial, stop: threading.Event
+    request: MergeRequest,
+    inspected: Inspected,
+    deltas: Deltas,
+    *,
+    partial: Partial,
+    stop: threading.Event,
+    disk: "_Disk",
 ) -> dict[str, Mapping[str, StepFigures]]:
     done = dict(partial.resume())
     todo = [shard for shard in inspected.plan.shards if shard.file not in done]
+    reserve(todo, base=inspected.base, directory=partial.path)
     lock = threading.Lock()
     with Progress("merge", total=inspected.plan.data_bytes, unit="B") as progress:
         progress.advance(sum(shard.data_bytes for shard in inspected.plan.shards if shard.file in done))
-        writer = Writer(base=inspected.base, deltas=deltas, tick=progress.advance, stop=stop)
+        writer = Writer(
+            base=inspected.base,
+            deltas=deltas,
+            lanes=_lanes(todo, workers=request.workers),
+            tick=progress.advance,
+            stop=stop,
+        )
 
         def work(shard: ShardPlan) -> None:
             figures = writer.write(shard, target=partial.path / shard.file)
             with lock:
                 partial.finished(shard.file, figures)
                 done[shard.file] = figures
+            disk.flush(partial.path / shard.file)
 
-        _in_threads(work, todo, workers=request.workers, stop=stop)
+        in_lanes(work, todo, lanes=request.workers, stop=stop)
     return done
 
 
@@ -306,6 +321,7 @@ def _verify(
             deltas=deltas,
             sample=chosen_sample(inspected.plan),
             seed=int(build, 16) % 2**31,
+            lanes=_lanes(inspected.plan.shards, workers=request.workers),
             tick=progress.advance,
             stop=stop,
         )
@@ -313,22 +329,38 @@ def _verify(
         def work(shard: ShardPlan) -> None:
             proofs[shard.file] = verifier.verify(shard, target=partial.path / shard.file, figures=figures[shard.file])
 
-        _in_threads(work, inspected.plan.shards, workers=request.workers, stop=stop)
+        in_lanes(work, inspected.plan.shards, lanes=request.workers, stop=stop)
     return {shard.file: proofs[shard.file] for shard in inspected.plan.shards}
 
 
-def _in_threads(work: Any, items: Iterable[T], *, workers: int, stop: threading.Event) -> None:
-    """One item per thread; the first failure, or SIGTERM, stops the others at their next chunk."""
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        jobs = [pool.submit(work, item) for item in items]
-        try:
-            for job in jobs:
-                job.result()
-        except BaseException:
-            stop.set()
-            for job in jobs:
-                job.cancel()
-            raise
+def _lanes(shards: Sequence[ShardPlan], *, workers: int) -> int:
+    """Threads for each file: a model in one file would keep one worker busy and the others idle."""
+    return max(1, workers // max(1, len(shards)))
+
+
+class _Disk:
+    """Brings finished files to the disk while others are written and verified; nothing is published before `wait` returned."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
+        self._files: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def flush(self, path: Path) -> None:
+        """Starts it; safe from any thread."""
+        self._files.append(self._thread.submit(sync, path))
+
+    def wait(self) -> None:
+        """Until all are there, or the first error."""
+        for file in self._files:
+            file.result()
 
 
 def _index(inspected: Inspected) -> bytes:

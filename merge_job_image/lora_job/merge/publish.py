@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +19,10 @@ from lora_job.merge.engine import StepFigures
 from lora_job.outcome import Infrastructure, Refused
 from lora_job.reasons import Reason
 
-__all__ = ["Partial", "check_separate", "open_partial", "write_file"]
+__all__ = ["Partial", "check_separate", "is_begun", "open_partial", "sync", "write_file"]
 
 STATE = "state.json"
+Build = Callable[[], str]
 
 
 def check_separate(output: Path, *, sources: Sequence[Path]) -> None:
@@ -65,7 +66,7 @@ def sync(path: Path) -> None:
 class Partial:
     """An output that is not published yet; held by one process."""
 
-    def __init__(self, path: Path, *, final: Path, build: str) -> None:
+    def __init__(self, path: Path, *, final: Path, build: Build) -> None:
         self.path = path
         self._final = final
         self._build = build
@@ -75,7 +76,7 @@ class Partial:
         """Shards an earlier run of the same build finished; everything of another build is removed."""
         try:
             state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
-            if state["build"] == self._build:
+            if state["build"] == self._build():
                 self._figures = {
                     file: {name: StepFigures(**values) for name, values in found.items()}
                     for file, found in state["shards"].items()
@@ -83,15 +84,20 @@ class Partial:
                 }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self._figures = {}
-        if not self._figures:
-            self._clear()
+        # What is not finished would only take room away from the attempt that starts now.
+        self._clear(keep={STATE, *self._figures} if self._figures else set())
         return dict(self._figures)
+
+    @property
+    def holds_finished(self) -> bool:
+        """Whether another attempt could save work."""
+        return bool(self._figures)
 
     def finished(self, file: str, figures: Mapping[str, StepFigures]) -> None:
         """Remembers a written shard, by a rename, so that the state is never half written."""
         self._figures[file] = dict(figures)
         state = {
-            "build": self._build,
+            "build": self._build(),
             "shards": {
                 name: {tensor: asdict(values) for tensor, values in found.items()}
                 for name, found in self._figures.items()
@@ -101,8 +107,10 @@ class Partial:
         write_file(fresh, json.dumps(state).encode())
         fresh.replace(self.path / STATE)
 
-    def _clear(self) -> None:
+    def _clear(self, *, keep: Collection[str]) -> None:
         for entry in self.path.iterdir():
+            if entry.name in keep:
+                continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
@@ -126,6 +134,15 @@ class Partial:
     def abandon(self) -> None:
         """Removes everything: what a refusal or SIGTERM leaves behind is nothing."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _partial_of(final: Path) -> Path:
+    return final.parent / f".{final.name}.partial"
+
+
+def is_begun(final: Path) -> bool:
+    """Whether an output, or the beginning of one, is there."""
+    return final.exists() or _partial_of(final).exists()
 
 
 def _locked(path: Path) -> int:
@@ -152,12 +169,14 @@ def _locked(path: Path) -> int:
 
 
 @contextmanager
-def open_partial(final: Path, *, build: str) -> Iterator[Partial]:
-    """The partial directory of an output, locked until the end of the block."""
-    path = final.parent / f".{final.name}.partial"
+def open_partial(final: Path, *, build: Build) -> Iterator[Partial]:
+    """The partial directory of an output, locked until the end of the block. `build` is asked when it is needed first."""
+    path = _partial_of(final)
     try:
         descriptor = _locked(path)
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
         raise Infrastructure(
             Reason.NOT_WRITABLE, f"{error.filename}: not writable by user {os.geteuid()}; give the volume to that user"
         ) from None

@@ -17,7 +17,7 @@ from lora_job.merge.plan import Warned
 from lora_job.model_config import ModelConfig
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
-from lora_job.strict_json import read_object
+from lora_job.strict_json import parse_object
 
 __all__ = ["Sidecars", "gather_sidecars"]
 
@@ -72,14 +72,20 @@ def _read(root: Path, name: str) -> bytes | None:
         raise Refused(Reason.SOURCE_NOT_READABLE, f"{path}: cannot be read: {error.strerror}") from None
 
 
+def _read_object(root: Path, name: str) -> dict[str, Any] | None:
+    data = _read(root, name)
+    return None if data is None else parse_object(data, where=str(root / name), reason=Reason.MALFORMED_CONFIG)
+
+
 def _template(root: Path) -> str | None:
     """The template a directory gives its tokenizer: its own file wins over the config's member, as in transformers."""
     data = _read(root, TEMPLATE_FILE)
     if data is not None:
         return data.decode(errors="replace")
-    if not (root / TOKENIZER_CONFIG).is_file():
+    config = _read_object(root, TOKENIZER_CONFIG)
+    if config is None:
         return None
-    value = read_object(root / TOKENIZER_CONFIG, reason=Reason.MALFORMED_CONFIG).get("chat_template")
+    value = config.get("chat_template")
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, sort_keys=True)
@@ -102,17 +108,21 @@ def _check_template(adapter: Path, base: Path, *, allowed: str) -> bool:
 
 def _vocabulary(root: Path) -> dict[str, int] | None:
     """Token to number, where tokenizer.json tells."""
-    path = root / "tokenizer.json"
-    if not path.is_file():
+    content = _read_object(root, "tokenizer.json")
+    if content is None:
         return None
-    inside(path, root=root)
+    tokens: dict[Any, Any] = {}
     try:
-        content = json.loads(path.read_bytes())
         model = content["model"]["vocab"]
         tokens = dict(model) if isinstance(model, dict) else {entry[0]: number for number, entry in enumerate(model)}
         tokens |= {entry["content"]: entry["id"] for entry in content.get("added_tokens", [])}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise Refused(Reason.MALFORMED_CONFIG, f"{path}: not a tokenizer that can be read: {error}") from None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        tokens = {}
+    if not tokens or not all(isinstance(token, str) and isinstance(number, int) for token, number in tokens.items()):
+        raise Refused(
+            Reason.MALFORMED_CONFIG,
+            f"{root / 'tokenizer.json'}: fields 'model.vocab' and 'added_tokens': expected tokens with their numbers",
+        )
     return tokens
 
 
@@ -155,7 +165,7 @@ def _with_template(files: Mapping[str, bytes], template: str | None) -> dict[str
     """One place for the template: its own file; the config's member would be a second opinion."""
     out = dict(files)
     if TOKENIZER_CONFIG in out:
-        config = json.loads(out[TOKENIZER_CONFIG])
+        config = parse_object(out[TOKENIZER_CONFIG], where=TOKENIZER_CONFIG, reason=Reason.MALFORMED_CONFIG)
         if config.pop("chat_template", None) is not None:
             out[TOKENIZER_CONFIG] = json.dumps(config, indent=2, ensure_ascii=False).encode()
     if template is not None:
@@ -195,6 +205,17 @@ def _remote_code(config: ModelConfig, base: Path) -> list[Warned]:
     ]
 
 
+def _without_code(name: str, data: bytes, warnings: list[Warned]) -> bytes:
+    """Tokenizers and preprocessors name program code in the same way as models do; it is not copied, so it is not named."""
+    if name == "config.json" or not name.endswith(".json") or b'"auto_map"' not in data:
+        return data
+    content = parse_object(data, where=name, reason=Reason.MALFORMED_CONFIG)
+    if content.pop("auto_map", None) is None:
+        return data
+    warnings.append(Warned(code="RemoteCodeDropped", message=f"auto_map was removed from {name}"))
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def gather_sidecars(
     *,
     base: Path,
@@ -219,6 +240,7 @@ def gather_sidecars(
     files = {"config.json": _changed_config(config, changes) if changes else original}
     files |= {name: data for name in MODEL_FILES if (data := _read(base, name)) is not None}
     files |= _tokenizer_files(base, adapters, rows=rows, allowed=allowed_template)
+    files = {name: _without_code(name, data, warnings) for name, data in files.items()}
     present = sorted(path.name for path in base.iterdir() if path.is_file())
     files |= {
         name: data for name in present if name.upper().startswith(LICENCES) and (data := _read(base, name)) is not None

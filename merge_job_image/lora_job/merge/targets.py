@@ -1,6 +1,6 @@
 """Which tensors of the base a module of an adapter means, and what embedding and head are to each other."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 
 from lora_job.merge.architecture import HEADS, embedding_on_disk, tensor_on_disk
@@ -39,11 +39,6 @@ class Targets:
     def new_head(self) -> str:
         """The name a head gets that the base does not have on disk."""
         return self.head or ("embed_out.weight" if self.config.model_type == "gpt_neox" else "lm_head.weight")
-
-    def look_up(self, modules: Iterable[str]) -> None:
-        """Asks transformers now if it will have to be asked for one of these: that takes seconds."""
-        if any(self._by_name(module, "weight") is None for module in modules):
-            _ = self.memory
 
     def find(self, module: str, kind: str) -> str | None:
         """The tensor a module's part changes: on disk, or the tied head that is not on disk."""

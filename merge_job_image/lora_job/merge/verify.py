@@ -9,8 +9,10 @@ The same pass makes the digests of the file and of each tensor.
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from lora_job.merge.checks import check_of, prove_trims, wrong
 from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
 from lora_job.merge.engine import StepFigures
 from lora_job.merge.factors import Deltas
+from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
 from lora_job.merge.operations import calculate
 from lora_job.merge.plan import Plan, ShardPlan, Step
@@ -84,6 +87,7 @@ class Verifier:
         deltas: Deltas,
         sample: frozenset[str],
         seed: int,
+        lanes: int,
         tick: Tick,
         stop: threading.Event,
     ) -> None:
@@ -91,6 +95,7 @@ class Verifier:
         self._deltas = deltas
         self._sample = sample
         self._seed = seed
+        self._lanes = lanes
         self._tick = tick
         self._stop = stop
 
@@ -100,26 +105,16 @@ class Verifier:
         header = read_header(target)
         if header.raw != layout.head:
             raise Infrastructure(Reason.VERIFICATION_FAILED, f"{target}: its header is not the planned one; run again")
-        tally = _Tally()
-        file_hash = hashlib.sha256(layout.head)
-        tensors: dict[str, str] = {}
-        with Sources(base=self._base, adapters=self._deltas.adapters) as sources, OpenFiles() as files:
-            for step in shard.steps:
-                if step.encoding:
-                    self._verify_encoded(step, sources, header, files=files, tally=tally)
-                    tensors |= _digests(step, header, files=files)
-                    continue
-                written = files.reader(header, header.by_name[step.name])
-                hashes = (file_hash, hashlib.sha256())
-                self._verify_step(step, sources, written, hashes=hashes, figures=figures.get(step.name))
-                if step.name in self._sample:
-                    self._compare_exactly(step, sources, written, tally=tally)
-                tensors[step.name] = hashes[1].hexdigest()
-        # Quantized tensors are not read in the order they lie in.
-        plain = layout.in_order and not any(step.encoding for step in shard.steps)
+        with ThreadPoolExecutor(max_workers=1) as second:
+            # A file's digest cannot be made in parts, so it has a thread and a read of its own.
+            whole = second.submit(file_sha256, target, tick=lambda _size: self._check())
+            work = partial(self._verify_one, header=header, figures=figures)
+            proofs = in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
+            sha256 = whole.result()
+        tally = _total(one for _, one in proofs)
         return ShardProof(
-            sha256=file_hash.hexdigest() if plain else file_sha256(target),
-            tensors=tensors,
+            sha256=sha256,
+            tensors={name: digest for digests, _ in proofs for name, digest in digests.items()},
             sampled=tally.sampled,
             elements=tally.elements,
             mismatched=tally.mismatched,
@@ -128,6 +123,21 @@ class Verifier:
             worst_of_bound=tally.worst_of_bound,
             retention=tally.retention,
         )
+
+    def _verify_one(
+        self, step: Step, *, header: Header, figures: Mapping[str, StepFigures]
+    ) -> tuple[dict[str, str], "_Tally"]:
+        """sha256 of a step's tensors, and what was found out about them."""
+        tally = _Tally()
+        with Sources(base=self._base, adapters=self._deltas.adapters) as sources, OpenFiles() as files:
+            if step.encoding:
+                self._verify_encoded(step, sources, header, files=files, tally=tally)
+                return _digests(step, header, files=files), tally
+            written = files.reader(header, header.by_name[step.name])
+            digest = self._verify_step(step, sources, written, figures=figures.get(step.name))
+            if step.name in self._sample:
+                self._compare_exactly(step, sources, written, tally=tally)
+        return {step.name: digest}, tally
 
     def _verify_encoded(
         self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
@@ -158,20 +168,20 @@ class Verifier:
         sources: Sources,
         written: Reader,
         *,
-        hashes: Sequence["hashlib._Hash"],
         figures: StepFigures | None,
-    ) -> None:
+    ) -> str:
+        digest = hashlib.sha256()
         check = check_of(step, sources=sources, deltas=self._deltas, seed=self._seed)
         # A decision by element is calculated again in the merge's own chunks, so that rounding cannot decide otherwise.
         sizes = {DTYPE_BYTES[step.source_dtype]} | (set() if step.elementwise else {DTYPE_BYTES[step.dtype]})
         for start, end in chunks(step.shape, item=max(sizes)):
             self._check()
             new = written.data(start, end)
-            for state in hashes:
-                state.update(memoryview(new.numpy()))  # type: ignore[arg-type]
+            digest.update(memoryview(new.numpy()))  # type: ignore[arg-type]
             check.look(new, start, end)
             self._tick(len(new))
         check.judge(figures)
+        return digest.hexdigest()
 
     def _compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
         exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
@@ -224,6 +234,19 @@ class _Tally:
         self.max_ulp = max(self.max_ulp, worst)
         if worst > MAX_ULP:
             raise wrong(step, f"from row {start} on it is {worst} units in the last place away from float64")
+
+
+def _total(tallies: Iterable[_Tally]) -> _Tally:
+    total = _Tally()
+    for one in tallies:
+        total.sampled += one.sampled
+        total.elements += one.elements
+        total.mismatched += one.mismatched
+        total.max_ulp = max(total.max_ulp, one.max_ulp)
+        total.quantized += one.quantized
+        total.worst_of_bound = max(total.worst_of_bound, one.worst_of_bound)
+        total.retention |= one.retention
+    return total
 
 
 def _digests(step: Step, header: Header, *, files: OpenFiles) -> dict[str, str]:

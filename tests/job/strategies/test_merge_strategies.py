@@ -1,5 +1,6 @@
 """Every strategy through `lora-job merge` against its definition in float64; and what must hold whatever the numbers are."""
 
+import errno
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -129,11 +130,11 @@ def test_a_resumed_run_gives_the_same_bytes(
     done: list[str] = []
 
     def crash(partial: Partial, file: str, *arguments: Any) -> None:
-        """The first file was finished when the process died, the second was written and not recorded."""
+        """The first file was finished when the disk failed, the second was written and not recorded."""
         if not done:
             done.append(file)
             finished(partial, file, *arguments)
-        raise KeyboardInterrupt
+        raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
         patched.setattr(Partial, "finished", crash)

@@ -1,0 +1,1 @@
+"""Benchmarks: one command each, ratios from interleaved runs."""

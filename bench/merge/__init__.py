@@ -1,0 +1,1 @@
+"""`python -m bench.merge`: lora-job merge against copying the base, and against PEFT."""

@@ -1,0 +1,73 @@
+"""What is compared: each knows its command for a base, an adapter and an output, and what to read from a finished run."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.merge.measure import Run, measure
+
+__all__ = ["CONTESTANTS", "Case", "Result"]
+
+STARTUP_LIMIT_SECONDS = 3.0
+"""At most this much of importing Python libraries is left out of the comparison with cp."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Where the sources of one size are."""
+
+    base: Path
+    adapter: Path
+    work: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """`seconds` is the whole process; `working_seconds` is without the start-up that may be left out."""
+
+    seconds: float
+    working_seconds: float
+    peak_anonymous: int
+    peak_resident: int
+
+
+def _result(run: Run, *, startup: float = 0.0) -> Result:
+    return Result(
+        seconds=run.seconds,
+        working_seconds=run.seconds - min(startup, STARTUP_LIMIT_SECONDS),
+        peak_anonymous=run.peak_anonymous,
+        peak_resident=run.peak_resident,
+    )
+
+
+def _copy(case: Case) -> Result:
+    """Copy the base and bring it to the disk: what any way to make a second model costs at least."""
+    output = case.work / "copied"
+    script = 'cp -r --reflink=never "$0" "$1" && sync "$1"/* "$1"'
+    result = _result(measure(["sh", "-c", script, str(case.base), str(output)]))
+    shutil.rmtree(output)
+    return result
+
+
+def _lora_job(case: Case) -> Result:
+    output = case.work / "merged"
+    command = [sys.executable, "-m", "lora_job", "merge", "--base", str(case.base), "--adapter", str(case.adapter)]
+    run = measure([*command, "--output", str(output)])
+    manifest = json.loads((output / "merge.json").read_text())
+    shutil.rmtree(output)
+    return _result(run, startup=max(0.0, run.seconds - manifest["figures"]["seconds"]))
+
+
+def _peft(case: Case) -> Result:
+    output = case.work / "with-peft"
+    result = _result(
+        measure([sys.executable, "-m", "bench.merge.with_peft", str(case.base), str(case.adapter), str(output)])
+    )
+    shutil.rmtree(output)
+    return result
+
+
+CONTESTANTS: Mapping[str, Callable[[Case], Result]] = {"cp": _copy, "lora-job": _lora_job, "peft": _peft}

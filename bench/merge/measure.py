@@ -1,0 +1,49 @@
+"""One run of a command: wall time, and the peak of its anonymous memory as the kernel counts it."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Run", "measure"]
+
+INTERVAL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """`peak_anonymous` is sampled (RssAnon), `peak_resident` the kernel's own high-water mark (VmHWM), both in bytes."""
+
+    seconds: float
+    peak_anonymous: int
+    peak_resident: int
+
+
+def _fields(pid: int) -> dict[str, int]:
+    """Bytes by field of /proc/<pid>/status; empty when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    lines = (line.split() for line in text.splitlines() if line.startswith(("RssAnon:", "VmHWM:")))
+    return {name.rstrip(":"): int(value) * 1024 for name, value, *_ in lines}
+
+
+def measure(command: Sequence[str]) -> Run:
+    """Runs it to its end; a failure ends the benchmark with what it said."""
+    started = time.perf_counter()
+    anonymous = resident = 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        while process.poll() is None:
+            found = _fields(process.pid)
+            anonymous = max(anonymous, found.get("RssAnon", 0))
+            resident = max(resident, found.get("VmHWM", 0))
+            time.sleep(INTERVAL_SECONDS)
+        seconds = time.perf_counter() - started
+        if process.returncode != 0:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said.read()}")
+    return Run(seconds=seconds, peak_anonymous=anonymous, peak_resident=resident)
