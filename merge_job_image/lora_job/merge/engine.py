@@ -9,7 +9,7 @@ chunks per worker, whatever the model's size; float32 output is calculated in fl
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
