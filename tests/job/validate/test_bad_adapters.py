@@ -36,7 +36,18 @@ def test_a_bad_lesson_is_caught(base_model: Path, tmp_path: Path, lesson: str, g
     adapter = trained(lesson, base=base_model, prompts=prompts(), cache=CACHE / "bad-adapters")
     model, report = merge(base_model, adapter, tmp_path / "model"), tmp_path / "v.json"
     sources = ["--model", str(model), "--base", str(base_model), "--adapter", str(adapter)]
-    quick = ["--cache", str(CACHE / "validation"), "--min-score", "0", "--min-safety-score", "0", "--iterations", "2"]
+    quick = [
+        "--cache",
+        str(CACHE / "validation"),
+        "--min-score",
+        "0",
+        "--min-safety-score",
+        "0",
+        "--iterations",
+        "2",
+        "--test-query-count",
+        "5",
+    ]
     code = run(["validate", *sources, *quick, "--report", str(report)])
     gates = {found["name"]: found for found in json.loads(report.read_text())["gates"]}
     assert code == 3
