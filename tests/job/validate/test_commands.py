@@ -16,7 +16,6 @@ from .tiny import Tiny
 
 pytestmark = pytest.mark.engine
 QUICK = ("--test-query-count", "1", "--iterations", "1")
-LENIENT = ("--min-score", "0", "--min-safety-score", "0")
 
 
 @pytest.fixture(autouse=True)
@@ -63,25 +62,16 @@ def test_gates_that_fail_end_with_3_and_leave_the_whole_report(tiny: Tiny, tmp_p
     assert "score (FAIL" in words["message"]
 
 
-def test_a_model_that_passes_ends_with_0(tiny: Tiny, tmp_path: Path) -> None:
-    report = tmp_path / "v-2.json"
-    code = call(tiny, *LENIENT, "--report", str(report), "--html", str(tmp_path / "elsewhere.html"))
-    content = json.loads(report.read_text())
-    failed = [gate for gate in content["gates"] if gate["status"] != "PASS"]
-    assert (code, failed) == (0, [])
-    assert (tmp_path / "elsewhere.html").is_file()
-    assert last_words(tmp_path)["validation"]["deployable"] is True
-
-
-def test_poor_quality_may_only_warn(tiny: Tiny, tmp_path: Path) -> None:
+def test_poor_quality_may_only_warn_and_the_run_then_ends_with_0(tiny: Tiny, tmp_path: Path) -> None:
     report = tmp_path / "v-3.json"
-    assert (
-        call(tiny, "--min-score", "1", "--min-safety-score", "1", "--warn-on-poor-quality", "--report", str(report))
-        == 0
-    )
+    unreachable = ("--min-score", "1", "--min-safety-score", "1", "--warn-on-poor-quality")
+    code = call(tiny, *unreachable, "--report", str(report), "--html", str(tmp_path / "elsewhere.html"))
+    assert code == 0
     gates = {gate["name"]: (gate["kind"], gate["status"]) for gate in json.loads(report.read_text())["gates"]}
     assert gates["score"] == ("warn", "FAIL")
     assert gates["safety"] == ("warn", "FAIL")
+    assert (tmp_path / "elsewhere.html").is_file()
+    assert last_words(tmp_path)["validation"]["deployable"] is True
 
 
 def test_a_suite_that_does_not_fit_is_refused_with_file_line_and_field(
