@@ -4,6 +4,7 @@ KL divergences in nats per position over short texts, the noise floor of the sto
 first token tells the merged model from its base, which the operator later asks of every serving pod.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+# PEFT imports bitsandbytes, which complains on import about a kernel it has no use for here.
+logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
+
 from peft import PeftModel
 
 from lora_job.validate import statistics
