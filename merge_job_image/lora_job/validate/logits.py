@@ -16,10 +16,10 @@ import torch
 # PEFT imports bitsandbytes, which complains on import about a kernel it has no use for here.
 logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
 
-from peft import PeftModel
+from peft import PeftModel  # noqa: E402 - after the line above, as are the next ones
 
-from lora_job.validate import statistics
-from lora_job.validate.harness import Subject, render_prompt
+from lora_job.validate import statistics  # noqa: E402
+from lora_job.validate.harness import Subject, render_prompt  # noqa: E402
 
 MAX_TOKENS = 256
 MAX_PROBES = 3
