@@ -84,18 +84,25 @@ def wait(cluster: Cluster, namespace: str) -> Wait:
     """`wait(kind, name, holds, seconds=60)`: the object once `holds` is true of it."""
 
     def until(kind: str, name: str, holds: Holds, *, seconds: float = 60) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds * CI_FACTOR
-        while True:
-            found = read(cluster, kind, name, namespace=namespace)
-            if found is not None and holds(found):
-                return found
-            if time.monotonic() > deadline:
-                pytest.fail(
-                    f"{kind}/{name} did not get there in {seconds * CI_FACTOR:.0f} s: {json.dumps((found or {}).get('status'))[:1500]}"
-                )
-            time.sleep(0.2)
+        return wait_for(cluster, kind, name, holds, namespace=namespace, seconds=seconds)
 
     return until
+
+
+def wait_for(
+    cluster: Cluster, kind: str, name: str, holds: Holds, *, namespace: str, seconds: float = 60
+) -> dict[str, Any]:
+    """The object once `holds` is true of it."""
+    deadline = time.monotonic() + seconds * CI_FACTOR
+    while True:
+        found = read(cluster, kind, name, namespace=namespace)
+        if found is not None and holds(found):
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(
+                f"{kind}/{name} did not get there in {seconds * CI_FACTOR:.0f} s: {json.dumps((found or {}).get('status'))[:1500]}"
+            )
+        time.sleep(0.2)
 
 
 def read(cluster: Cluster, kind: str, name: str, *, namespace: str) -> dict[str, Any] | None:

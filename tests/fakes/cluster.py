@@ -303,9 +303,10 @@ class Cluster:
         self.writes.append(what)
         if self.crash_at == (len(self.writes), "before"):
             raise Crash(what)
+        before = self.shares() if self.watch_invariants else {}
         done = copy.deepcopy(act())
         if self.watch_invariants:
-            self.check(what)
+            self.check(what, before=before)
         if self.crash_at == (len(self.writes), "after"):
             raise Crash(what)
         return done
@@ -363,18 +364,15 @@ class Cluster:
         if sum(map(_is_ready, serving)) < min(need, able):
             raise Violation(f"T2: fewer pods in service than needed after {what}")
 
-    def check(self, what: str) -> None:
+    def check(self, what: str, *, before: Mapping[str, int]) -> None:
+        """`before`: the shares that the write found."""
         self._check_in_service(what)
         shares = self.shares()
         if shares and sum(shares.values()) != 100:
             raise Violation(f"T20: {shares} after {what}")
-        for revision in shares:
-            if (
-                (" HTTPRoute " in what or " Service " in what)
-                and what.startswith("apply")
-                and not self.ready(revision)
-                and not self.downtime_allowed
-            ):
+        for revision, share in shares.items():
+            raised = share > before.get(revision, 0)
+            if raised and not self.ready(revision) and not self.downtime_allowed:
                 raise Violation(f"T1: weight without a ready pod: {revision} after {what}")
         for deployment in self.every(DEPLOYMENT):
             revision = deployment["metadata"]["labels"][LABEL_REVISION]

@@ -439,6 +439,42 @@ def test_a_pod_that_replaces_a_lost_one_joins_the_service() -> None:
     assert in_service(driver) == {"v1": 3, "v2": 1}
 
 
+def test_a_lost_candidate_pod_costs_no_capacity_t2() -> None:
+    driver = started(weight(50), APPROVAL, traffic=SERVICE_TRAFFIC)
+    driver.run()
+    name = next(p["metadata"]["name"] for p in driver.cluster.every(POD) if candidate(driver) in p["metadata"]["name"])
+    driver.cluster.stuck = lambda pod: pod["metadata"]["name"] == name
+    driver.look(4)
+    ready = [
+        pod
+        for pod in driver.cluster.every(POD)
+        if LABEL_IN_SERVICE in pod["metadata"]["labels"] and pod["metadata"]["name"] != name
+    ]
+    assert len(ready) == 4
+
+
+@pytest.mark.parametrize("traffic", [None, SERVICE_TRAFFIC], ids=["Gateway", "plain Service"])
+def test_a_canary_without_a_pod_is_left_even_while_it_is_paused(traffic: Json | None) -> None:
+    driver = started(weight(25), APPROVAL, traffic=traffic)
+    driver.run()
+    driver.cluster.behaviour = lambda name: "never-ready" if name == "v2" else "good"
+    driver.run()
+    assert (driver.status["phase"], driver.status["abort"]["reason"]) == ("Aborted", "CapacityLost")
+    assert shares(driver) == {"v1": 100}
+
+
+def test_each_step_has_its_event() -> None:
+    driver = started(weight(25), pause(10), weight(50))
+    driver.run()
+    told = [note.message.partition(": ")[2] for note in driver.events.notes if note.reason == "Stepping"]
+    assert [line.partition(" is held")[0] for line in told] == [
+        "step 1 of 3: weight 25",
+        "step 2 of 3: weight 25",
+        "step 3 of 3: weight 50",
+        "after the last step: weight 100",
+    ]
+
+
 @pytest.mark.parametrize("when", ["Paused", "Stepping"])
 def test_an_abort_makes_the_selector_name_the_revision_again(when: str) -> None:
     driver = started(weight(25), APPROVAL, traffic=SERVICE_TRAFFIC)

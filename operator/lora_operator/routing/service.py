@@ -87,8 +87,9 @@ class ServiceRouter:
             joins = [_label(owner, pod, value="true") for pod in old if not pod.in_service]
             leaves = [_label(owner, pod, value=None) for pod in new if pod.in_service]
             return (*joins, *leaves) or switched
-        joins = [*_joins(owner, new, count=wanted.candidate), *_joins(owner, old, count=wanted.stable)]
-        leaves = [*_leaves(owner, new, count=wanted.candidate), *_leaves(owner, old, count=wanted.stable)]
+        stays = wanted.stable + max(0, wanted.candidate - len(new))  # a lost candidate pod costs no capacity
+        joins = [*_joins(owner, new, count=wanted.candidate), *_joins(owner, old, count=stays)]
+        leaves = [*_leaves(owner, new, count=wanted.candidate), *_leaves(owner, old, count=stays)]
         return tuple(joins or leaves)
 
     def verify(self, *, route: RouteState | None, weights: Mapping[str, int]) -> Verdict:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from lora_operator.api.conditions import timestamp
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import CanaryStep, StrategyType
+from lora_operator.core.plan import Note
 from lora_operator.core.rollout.candidate import Proof, examine, give_up, late, until_proven, wait_for
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import await_promote, pause, resumed
@@ -138,10 +139,13 @@ def _enter_pause(s: Situation, *, step: Step, wanted: CanaryStep) -> Move:
 
 
 def _entered(s: Situation, *, step: Step) -> Move:
+    message = f"revision {_revision(s)}: {step.message}"
+    begun = s.status.phase is Phase.STEPPING  # the first step has the Event of the phase
     return Move(
         status=replace(s.status, phase=Phase.STEPPING, pause=None, step=step),
         reason=Reason.STEPPING,
-        message=f"revision {_revision(s)}: {step.message}",
+        message=message,
+        notes=(Note(type="Normal", reason=Reason.STEPPING, message=message),) if begun else (),
         requeue_at=s.now,
     )
 

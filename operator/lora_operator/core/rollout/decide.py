@@ -142,10 +142,11 @@ def _breaker(s: Situation) -> Move | None:
     candidate, stable = s.status.candidate, s.status.stable
     if s.status.phase not in (Phase.STEPPING, Phase.SWITCHING, Phase.PAUSED) or candidate is None or stable is None:
         return None
-    dead = candidate.weight > 0 and s.observed.workload(candidate.revision).ready == 0
+    share = max(candidate.weight, candidate.target_weight or 0)
+    dead = share > 0 and s.observed.workload(candidate.revision).ready == 0
     if not dead or not s.spec.rollback_automatic or s.observed.workload(stable.revision).ready == 0:
         return None
-    message = f"it gets {candidate.weight} % of the requests and none of its pods is ready"
+    message = f"it should answer {share} % of the requests and none of its pods is ready"
     return begin_abort(s, reason=Reason.CAPACITY_LOST, message=message)
 
 
