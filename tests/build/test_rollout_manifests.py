@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from lora_operator.api.deployment import GatewayTraffic, parse_deployment
+from lora_operator.api.deployment import GatewayTraffic, IngressTraffic, parse_deployment
 from lora_operator.core.build.budget import build_disruption_budget
 from lora_operator.core.build.deployment import build_deployment
 from lora_operator.core.build.httproute import build_http_route
+from lora_operator.core.build.ingress import build_ingresses
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.pod_template import Artifact, PodSettings, build_pod_template
 from lora_operator.core.build.profile import parse_profiles
@@ -23,6 +24,7 @@ PROFILES = parse_profiles({}, job_image="localhost/job:1")
 ARTIFACT = Artifact(
     claim="models", path="artifacts/shop/v1/abc", digest="sha256:1", quantization="None", weights_bytes=270_000_000
 )
+INGRESS_TRAFFIC = IngressTraffic(class_name="nginx", host="fin.example.com", path="/")
 TRAFFIC = GatewayTraffic(parent_refs=({"name": "public", "namespace": "infra"},), hostnames=("fin.example.com",))
 
 
@@ -90,6 +92,9 @@ CASES = {
     "service-shared": lambda: build_shared_service(OWNER),
     "httproute": lambda: build_http_route(
         OWNER, TRAFFIC, routes=PROFILES["vllm"].routes, weights={"0a1b2c3d": 95, "ffffffff": 5}
+    ),
+    "ingress": lambda: list(
+        build_ingresses(OWNER, INGRESS_TRAFFIC, routes=PROFILES["vllm"].routes, weights={"0a1b2c3d": 95, "ffffffff": 5})
     ),
     "budget": lambda: build_disruption_budget(OWNER, revision="0a1b2c3d"),
     "controllerrevision": lambda: build_controller_revision(OWNER, revision({"spec": {}})),

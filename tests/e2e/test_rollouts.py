@@ -166,13 +166,19 @@ def test_blue_green_switches_and_comes_back_without_losing_a_request(
     cluster.kubectl("delete", "loradeployment", "bg", "-n", namespace)
 
 
-def test_a_canary_takes_its_steps_without_losing_a_request(cluster: Cluster, namespace: str, wait: Wait) -> None:
+INGRESS: Json = {"traffic": {"ingress": {"className": "nginx", "host": HOST}}}
+
+
+@pytest.mark.parametrize("router", [pytest.param({}, id="Gateway"), pytest.param(INGRESS, id="Ingress")])
+def test_a_canary_takes_its_steps_without_losing_a_request(
+    cluster: Cluster, namespace: str, wait: Wait, router: Json
+) -> None:
     steps = [{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"pause": {"seconds": 3}}]
     strategy = {"type": "Canary", "canary": {"steps": steps}}
-    cluster.apply(deployment(namespace, "canary", answer="v1", strategy=strategy))
+    cluster.apply(deployment(namespace, "canary", answer="v1", strategy=strategy, **router))
     first = wait("loradeployment", "canary", serves(), seconds=90)["status"]["stable"]["revision"]
     with Traffic(url=cluster.gateway_url, host=HOST, model="sim", every=EVERY) as traffic:
-        cluster.apply(deployment(namespace, "canary", answer="v2", strategy=strategy))
+        cluster.apply(deployment(namespace, "canary", answer="v2", strategy=strategy, **router))
         paused = wait("loradeployment", "canary", at("Paused", index=1), seconds=90)
         assert paused["status"]["pause"]["reason"] == "AwaitingPromote"
         assert (paused["status"]["candidate"]["weight"], paused["status"]["stable"]["weight"]) == (25, 75)

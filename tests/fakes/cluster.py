@@ -22,6 +22,7 @@ from lora_operator.api.kinds import (
     DISRUPTION_BUDGET,
     GATEWAY,
     HTTP_ROUTE,
+    INGRESS,
     LORA_DEPLOYMENT,
     NODE,
     POD,
@@ -34,7 +35,17 @@ from lora_operator.kube.errors import AlreadyExists, Conflict, Forbidden
 from lora_operator.reconcile.verifier import PodVerdict
 
 Json = dict[str, Any]
-CACHED = (ADAPTER, LORA_DEPLOYMENT, POD, DEPLOYMENT, SERVICE, CONTROLLER_REVISION, DISRUPTION_BUDGET, HTTP_ROUTE)
+CACHED = (
+    ADAPTER,
+    LORA_DEPLOYMENT,
+    POD,
+    DEPLOYMENT,
+    SERVICE,
+    CONTROLLER_REVISION,
+    DISRUPTION_BUDGET,
+    HTTP_ROUTE,
+    INGRESS,
+)
 START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -324,7 +335,26 @@ class Cluster:
         for service in self.every(SERVICE):
             if service["metadata"]["labels"].get("app.kubernetes.io/component") == "router":
                 shares = self._shares_of(service["spec"]["selector"])
-        return shares
+        return next(iter(self.ingress_pairs().values()), shares)
+
+    def ingress_pairs(self) -> dict[str, dict[str, int]]:
+        """Weights by revision of each primary Ingress with its canary twin, as ingress-nginx would share them."""
+        pairs: dict[str, dict[str, int]] = {}
+        for primary in self.every(INGRESS):
+            name = primary["metadata"]["name"]
+            if name.endswith("-canary"):
+                continue
+            shares = {_backend(primary): 100}
+            twin = self.peek(INGRESS, f"{name}-canary")
+            if twin is not None and _backend(twin) not in shares:
+                moved = int(twin["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary-weight"])
+                shares = {_backend(primary): 100 - moved, _backend(twin): moved}
+            pairs[name] = {revision: share for revision, share in shares.items() if share}
+        return pairs
+
+    def named(self) -> set[str]:
+        """Revisions that anything sends requests to."""
+        return set(self.shares()).union(*self.ingress_pairs().values())
 
     def _shares_of(self, selector: Mapping[str, str]) -> dict[str, int]:
         """Every ready pod that a selector names gets the same; whole percents, the first name of a tie rounded up."""
@@ -376,20 +406,20 @@ class Cluster:
                 raise Violation(f"T1: weight without a ready pod: {revision} after {what}")
         for deployment in self.every(DEPLOYMENT):
             revision = deployment["metadata"]["labels"][LABEL_REVISION]
-            if revision in shares and deployment["spec"]["replicas"] == 0 and not self.downtime_allowed:
+            if revision in self.named() and deployment["spec"]["replicas"] == 0 and not self.downtime_allowed:
                 raise Violation(f"T2: {revision} has weight and no replicas after {what}")
-            if revision in shares:
+            if revision in self.named():
                 self._unreferenced[revision] = self.now
             since = self._unreferenced.get(revision)
             if since is not None and deployment["spec"]["replicas"] == 0 and not self.downtime_allowed:
                 waited = (self.now - since).total_seconds()
-                if revision not in shares and waited < 60:
+                if revision not in self.named() and waited < 60:
                     raise Violation(f"T6: {revision} scaled down {waited} s after its last request, after {what}")
                 self._unreferenced.pop(revision)
 
     def note_traffic(self) -> None:
         """Remembers which revisions have traffic at this moment (for T6)."""
-        for revision in self.shares():
+        for revision in self.named():
             self._unreferenced[revision] = self.now
 
 
@@ -411,6 +441,14 @@ class FakeVerifier:
 
     def forget(self, uid: str) -> None:
         self._verdicts.pop(uid, None)
+
+
+def _backend(ingress: Mapping[str, Any]) -> str:
+    """Revision of an Ingress' Service; all its paths must name the same."""
+    names = {path["backend"]["service"]["name"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
+    if len(names) != 1:
+        raise Violation(f"T19: paths of one Ingress disagree: {names}")
+    return str(names.pop().rsplit("-", 1)[1])
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

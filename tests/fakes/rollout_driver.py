@@ -103,6 +103,8 @@ class Driver:
     def _check_facts(self) -> None:
         """T25: when a reconcile had nothing to write, status shows what is."""
         shares = {} if self.condition("Ready").get("reason") == "NameTaken" else self.cluster.shares()
+        pairs = list(self.cluster.ingress_pairs().values())
+        assert all(pair == pairs[0] for pair in pairs), f"T19: pairs of Ingresses disagree: {pairs}"
         for part in ("stable", "candidate", "previous"):
             version = self.status.get(part)
             if version is None:

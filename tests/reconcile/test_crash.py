@@ -18,6 +18,7 @@ from lora_operator.api.kinds import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     HTTP_ROUTE,
+    INGRESS,
     LORA_DEPLOYMENT,
     POD,
     SERVICE,
@@ -89,6 +90,8 @@ STEPS = [{"setWeight": 50}, {"pause": {"seconds": 5}}, {"pause": {}}]
 CANARY: Json = {"replicas": 2, "strategy": {"type": "Canary", "canary": {"steps": STEPS}}}
 LONG_STEPS = [{"setWeight": 25}, {"pause": {"seconds": 5}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}]
 LONG_CANARY: Json = {"replicas": 4, "strategy": {"type": "Canary", "canary": {"steps": LONG_STEPS}}}
+
+INGRESS_TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
 
 SCENARIOS = {
     "the first deployment": Scenario(acts=(_nothing,)),
@@ -164,6 +167,19 @@ SCENARIOS = {
         gpus=4,
         spec={**CANARY, "traffic": {"service": {}}},
     ),
+    "canary through an Ingress": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")),
+        gpus=4,
+        spec={**CANARY, "traffic": INGRESS_TRAFFIC},
+    ),
+    "canary through an Ingress, aborted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("abort")),
+        gpus=4,
+        spec={**CANARY, "traffic": INGRESS_TRAFFIC},
+    ),
+    "blue-green through an Ingress, then deleted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _delete), spec={**BLUE_GREEN, "traffic": INGRESS_TRAFFIC}
+    ),
     "a long canary": Scenario(
         acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")), gpus=8, spec=LONG_CANARY
     ),
@@ -199,7 +215,7 @@ async def play(scenario: Scenario, *, crash_at: tuple[int, str] | None) -> tuple
 
 def final_state(cluster: Cluster) -> Json:
     """Everything that a person or a router could see, without times, uids and versions."""
-    kinds = (HTTP_ROUTE, SERVICE, DEPLOYMENT, CONTROLLER_REVISION, DISRUPTION_BUDGET)
+    kinds = (HTTP_ROUTE, INGRESS, SERVICE, DEPLOYMENT, CONTROLLER_REVISION, DISRUPTION_BUDGET)
     state: Json = {
         f"{kind.kind}/{obj['metadata']['name']}": copy.deepcopy(obj.get("spec", obj.get("data")))
         for kind in kinds

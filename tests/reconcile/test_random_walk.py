@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lora_operator.api.kinds import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, LORA_DEPLOYMENT, POD, SERVICE
+from lora_operator.api.kinds import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, INGRESS, LORA_DEPLOYMENT, POD, SERVICE
 from lora_operator.api.names import LABEL_IN_SERVICE
 from tests.fakes.cluster import Cluster
 from tests.fakes.rollout_driver import NAME, Driver, ask, point_to, started
@@ -26,7 +26,8 @@ STEPS = [
 ]
 BOTH = ("BlueGreen", "Canary")  # need room for two versions
 BLUE_GREEN = {"switchDelaySeconds": 10, "keepPreviousSeconds": 100}
-TRAFFIC: dict[str, Json | None] = {"gateway": None, "service": {"service": {}}}
+INGRESS_TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
+TRAFFIC: dict[str, Json | None] = {"gateway": None, "service": {"service": {}}, "ingress": INGRESS_TRAFFIC}
 
 
 class World:
@@ -99,7 +100,7 @@ def acts() -> st.SearchStrategy[Callable[[World], None]]:
         st.booleans().map(lambda on: lambda w: w.spec(lambda spec: spec.update(paused=on))),
         st.integers(1, 2).map(lambda n: lambda w: w.spec(lambda spec: spec.update(replicas=n))),
         st.just(lambda w: w.driver.restart()),
-        st.sampled_from([CONTROLLER_REVISION, HTTP_ROUTE]).map(lambda kind: lambda w: w.lose(kind)),
+        st.sampled_from([CONTROLLER_REVISION, HTTP_ROUTE, INGRESS]).map(lambda kind: lambda w: w.lose(kind)),
         st.integers(1, 25).map(
             lambda k: lambda w: setattr(w.cluster, "crash_at", (len(w.cluster.writes) + k, "after"))
         ),

@@ -303,12 +303,6 @@ async def test_revision_3_during_2_during_1_ends_with_1_and_3_only() -> None:
             id="a strategy of a later version",
         ),
         pytest.param(
-            lambda spec: spec.update(traffic={"ingress": {"className": "nginx", "host": "x"}}),
-            "NotSupportedYet",
-            "True",
-            id="a router of a later version",
-        ),
-        pytest.param(
             lambda spec: spec.update(analysis={"metrics": [{"name": "e", "builtin": "errorRate"}]}),
             "NotSupportedYet",
             "True",

@@ -52,7 +52,9 @@ async def read(live: Json, *, gateways: int = 1, fresh: bool = True) -> Any:
             {"name": "tls", "port": 443, "protocol": "HTTPS"},
         ]
         cluster.put(GATEWAY, {"metadata": {"name": "public"}, "spec": {"listeners": listeners}})
-    return await GatewayRouter(TRAFFIC).read(cluster, owner=OWNER, cached=copy.deepcopy(live), fresh=fresh)
+    return await GatewayRouter(TRAFFIC).read(
+        cluster, owner=OWNER, cached={OWNER.name: copy.deepcopy(live)}, fresh=fresh
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from lora_operator.api.deployment import Deployment, GatewayTraffic, parse_deployment
+from lora_operator.api.deployment import Deployment, parse_deployment
 from lora_operator.api.errors import Invalid
 from lora_operator.api.kinds import (
     ADAPTER,
@@ -17,12 +17,10 @@ from lora_operator.api.kinds import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
-    HTTP_ROUTE,
     LORA_DEPLOYMENT,
     NODE,
     POD,
     SERVICE,
-    Kind,
 )
 from lora_operator.api.names import LABEL_DEPLOYMENT, LABEL_REVISION, revisioned
 from lora_operator.api.reasons import Reason
@@ -45,9 +43,7 @@ from lora_operator.reconcile.effects import FINALIZER
 from lora_operator.reconcile.step import Stepper
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.routing.base import ReadingRouter
-from lora_operator.routing.choose import router_for
-from lora_operator.routing.gateway import GatewayRouter
-from lora_operator.routing.service import ServiceRouter
+from lora_operator.routing.choose import every_router, router_for
 from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.clock import Clock
 from lora_operator.runtime.queue import Key
@@ -56,7 +52,6 @@ from lora_operator.settings import Settings
 __all__ = ["DeploymentReconciler"]
 
 _MOVING = frozenset({Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.ABORTING, Phase.DELETING})
-_ROUTES = (HTTP_ROUTE, SERVICE)
 
 
 class DeploymentReconciler:
@@ -213,25 +208,39 @@ class DeploymentReconciler:
         """The route of the spec; while the spec asks for none that we know, the one that is there."""
         if router is not None:
             fresh = status.phase in _MOVING or status.previous is not None or not status.endpoints
-            cached = self._cache.get(router.kind, namespace=owner.namespace, name=owner.name)
+            cached = self._cached_route(owner, router)
             return await router.read(self._kube, owner=owner, cached=cached, fresh=fresh, pods=pods)
-        for known in (GatewayRouter(GatewayTraffic(parent_refs=(), hostnames=())), ServiceRouter(replicas=1)):
-            cached = self._cache.get(known.kind, namespace=owner.namespace, name=owner.name)
-            if cached is not None and is_owned(cached, uid=owner.uid):
+        for known in every_router():
+            cached = self._cached_route(owner, known)
+            if any(is_owned(obj, uid=owner.uid) for obj in cached.values()):
                 return await known.read(self._kube, owner=owner, cached=cached, fresh=False, pods=pods)
         return None
 
+    def _cached_route(self, owner: Owner, router: ReadingRouter) -> Mapping[str, Json]:
+        found = {
+            name: self._cache.get(router.kind, namespace=owner.namespace, name=name) for name in router.names(owner)
+        }
+        return {name: obj for name, obj in found.items() if obj is not None}
+
     def _other_routes(self, owner: Owner, route: RouteState | None, spec: Deployment | None) -> Iterable[RouteState]:
         """Ours of a kind that the spec no longer asks for; with an unreadable spec, all of ours."""
-        for kind in _ROUTES:
-            live = self._cache.get(kind, namespace=owner.namespace, name=owner.name)
+        for known in every_router():
+            kind = known.kind
             current = route is not None and route.kind is kind
-            wanted = spec is not None and _kind_of(spec) in (kind, None)
-            if live is None or current or wanted or not is_owned(live, uid=owner.uid):
+            wanted = spec is not None and router_for(spec.traffic, replicas=spec.replicas).kind is kind
+            if current or wanted:
                 continue
-            yield RouteState(
-                kind=kind, live=live, owned=True, weights={}, accepted=False, reason=Reason.PROMOTING, message=""
-            )
+            for live in self._cached_route(owner, known).values():
+                if is_owned(live, uid=owner.uid):
+                    yield RouteState(
+                        kind=kind,
+                        live=live,
+                        owned=True,
+                        weights={},
+                        accepted=False,
+                        reason=Reason.PROMOTING,
+                        message="",
+                    )
 
     def _answers(self, pods: Iterable[Pod]) -> Mapping[str, Answer]:
         answers: dict[str, Answer] = {}
@@ -269,8 +278,3 @@ def _parsed(raw: Json) -> tuple[Deployment | None, Invalid | None]:
         return parse_deployment(raw), None
     except Invalid as error:
         return None, error
-
-
-def _kind_of(spec: Deployment) -> Kind | None:
-    router = router_for(spec.traffic, replicas=spec.replicas)
-    return None if router is None else router.kind

@@ -3,7 +3,7 @@
 One writer per route: each LoRADeployment owns its route object alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from lora_operator.api.kinds import Kind
@@ -16,11 +16,14 @@ __all__ = ["ReadingRouter"]
 
 
 class ReadingRouter(Router, Protocol):
-    """read, write, verify. `kind` is that of the object it writes."""
+    """read, write, verify. `kind` is that of the objects it writes."""
 
     kind: Kind
 
+    def names(self, owner: Owner) -> tuple[str, ...]:
+        """Of all objects that may make up the route, that of the deployment itself first."""
+
     async def read(
-        self, kube: Kube, *, owner: Owner, cached: Json | None, fresh: bool, pods: Sequence[Pod] = ()
+        self, kube: Kube, *, owner: Owner, cached: Mapping[str, Json], fresh: bool, pods: Sequence[Pod] = ()
     ) -> RouteState | None:
-        """The route as it is; None when there is none. `fresh`: a live read, because a shift depends on it."""
+        """The route as it is; None when there is none. `cached`: by name; `fresh`: a live read, a shift depends on it."""

@@ -33,17 +33,22 @@ class GatewayRouter:
     def __init__(self, traffic: GatewayTraffic) -> None:
         self._traffic = traffic
 
+    def names(self, owner: Owner) -> tuple[str, ...]:
+        """One HTTPRoute."""
+        return (owner.name,)
+
     async def read(
         self,
         kube: Kube,
         *,
         owner: Owner,
-        cached: Json | None,
+        cached: Mapping[str, Json],
         fresh: bool,
         pods: Sequence[Pod] = (),  # noqa: ARG002 (weights are in the route itself)
     ) -> RouteState | None:
         """The route, and the Gateways it hangs on."""
-        live = await _live_route(kube, owner) if fresh or cached is None else cached
+        known = cached.get(owner.name)
+        live = await _live_route(kube, owner) if fresh or known is None else known
         if live is None:
             return None
         accepted, reason, message = _acceptance(live, wanted=self._traffic.parent_refs, namespace=owner.namespace)

@@ -37,11 +37,16 @@ class ServiceRouter:
     def __init__(self, *, replicas: int) -> None:
         self._replicas = replicas
 
+    def names(self, owner: Owner) -> tuple[str, ...]:
+        """One Service."""
+        return (owner.name,)
+
     async def read(
-        self, kube: Kube, *, owner: Owner, cached: Json | None, fresh: bool, pods: Sequence[Pod] = ()
+        self, kube: Kube, *, owner: Owner, cached: Mapping[str, Json], fresh: bool, pods: Sequence[Pod] = ()
     ) -> RouteState | None:
         """The Service as it is, and who is in it."""
-        live = await kube.get(SERVICE, namespace=owner.namespace, name=owner.name) if fresh or not cached else cached
+        known = cached.get(owner.name)
+        live = await kube.get(SERVICE, namespace=owner.namespace, name=owner.name) if fresh or not known else known
         if live is None:
             return None
         return RouteState(

@@ -13,6 +13,7 @@ from lora_operator.api.kinds import (
     DISRUPTION_BUDGET,
     ENDPOINT_SLICE,
     HTTP_ROUTE,
+    INGRESS,
     JOB,
     LORA_DEPLOYMENT,
     POD,
@@ -26,7 +27,7 @@ from lora_operator.runtime.queue import Key
 __all__ = ["CHILDREN", "OURS", "RESOURCES", "keys_of"]
 
 RESOURCES = (ADAPTER, LORA_DEPLOYMENT)
-CHILDREN = (JOB, POD, DEPLOYMENT, SERVICE, ENDPOINT_SLICE, CONTROLLER_REVISION, DISRUPTION_BUDGET, HTTP_ROUTE)
+CHILDREN = (JOB, POD, DEPLOYMENT, SERVICE, ENDPOINT_SLICE, CONTROLLER_REVISION, DISRUPTION_BUDGET, HTTP_ROUTE, INGRESS)
 OURS = f"app.kubernetes.io/managed-by={FIELD_MANAGER}"
 # Pods and slices are made by Kubernetes' own controllers, which copy our labels from template and Service.
 LABELS = ((LABEL_ADAPTER, ADAPTER), (LABEL_DEPLOYMENT, LORA_DEPLOYMENT))

@@ -43,7 +43,7 @@ def _unroute(s: Situation, step: Step) -> Move:
             status=s.status,
             reason=Reason.DELETING,
             message="traffic is taken away",
-            effects=tuple(delete_object(route.kind, route.live) for route in routes),
+            effects=tuple(delete_object(route.kind, obj) for route in routes for obj in route.objects),
             requeue_at=s.after(1),
         )
     if not _serving(s):

@@ -31,6 +31,12 @@ class RouteState:
     message: str
     endpoints: tuple[str, ...] = ()  # where clients reach it
     pods: tuple[Pod, ...] = ()  # of all versions, for a router that shares requests by pods
+    others: tuple[Mapping[str, Any], ...] = ()  # further objects that the route is made of
+
+    @property
+    def objects(self) -> tuple[Mapping[str, Any], ...]:
+        """All objects that the route is made of."""
+        return (self.live, *self.others)
 
     @property
     def name(self) -> str:

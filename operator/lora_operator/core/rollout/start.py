@@ -8,9 +8,11 @@ BlueGreen, Canary                          Preparing beside the old version, or 
 
 from dataclasses import replace
 
-from lora_operator.api.deployment import ServiceTraffic
+from lora_operator.api.deployment import IngressTraffic, ServiceTraffic
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import StrategyType
+from lora_operator.core.build.ingress import not_routable
+from lora_operator.core.build.revision import Revision
 from lora_operator.core.plan import Note
 from lora_operator.core.rollout.capacity import Fit, GpuNeed, fit_of
 from lora_operator.core.rollout.children import keep_revision
@@ -41,7 +43,7 @@ def begin_rollout(s: Situation, goal: Goal) -> Move:
     revision = build_revision(s.observed, goal)
     if isinstance(revision, Block):
         return blocked(s, revision)
-    unreachable = _unreachable(s)
+    unreachable = _not_routable(s, revision) or _unreachable(s)
     if unreachable is not None:
         return blocked(s, unreachable)
     need = need_of(s.observed, goal)
@@ -150,6 +152,18 @@ def _insufficient(s: Situation, *, need: GpuNeed, fit: Fit) -> Block:
         reason, where = Reason.VOLUME_NOT_SHAREABLE, "the node that holds the ReadWriteOnce claim has"
         way = f"put the artifact on ReadWriteMany storage ({supply.out_of_reach} more are on other nodes), or {way}"
     return Block(reason=reason, message=f"needs {asked}; {where} {total} in all, {free} free; {way}", stalled=never)
+
+
+def _not_routable(s: Situation, revision: Revision) -> Block | None:
+    path = not_routable(revision.routes) if isinstance(s.spec.traffic, IngressTraffic) else ""
+    if not path:
+        return None
+    return Block(
+        reason=Reason.INVALID,
+        message=f"spec.traffic.ingress: found profile {revision.profile}, which rewrites {path}; expected a profile that rewrites "
+        "/api/v1/inference and /api/v1/health alone, because an Ingress has one rewrite; use a gateway",
+        stalled=True,
+    )
 
 
 def _unreachable(s: Situation) -> Block | None:

@@ -6,7 +6,7 @@ A line goes away with the change that builds its behaviour.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lora_operator.api.deployment import Deployment, IngressTraffic
+from lora_operator.api.deployment import Deployment
 from lora_operator.api.errors import Invalid
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import StrategyType
@@ -41,10 +41,6 @@ def _analyse_step(spec: Deployment) -> tuple[str, object] | None:
     return None
 
 
-def _ingress(spec: Deployment) -> tuple[str, object] | None:
-    return ("spec.traffic.ingress", "an ingress") if isinstance(spec.traffic, IngressTraffic) else None
-
-
 def _metrics(spec: Deployment) -> tuple[str, object] | None:
     metrics = spec.analysis_raw.get("metrics")
     return ("spec.analysis.metrics", f"{len(metrics)} metrics") if metrics else None
@@ -57,7 +53,6 @@ _GAPS = (
         expected="a list of setWeight and pause (the default ends with an analysis, which is not built in this version)",
     ),
     _Gap(_analyse_step, expected="setWeight or pause (analysis is not built in this version)"),
-    _Gap(_ingress, expected="gateway or service (the Ingress router is not built in this version)"),
     _Gap(_metrics, expected="none (analysis is not built in this version)"),
 )
 
