@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lora_operator.core.build.profile import SHIPPED_PROFILES
 from lora_operator.settings import parse_settings
 from tests.chart.conftest import CHART, ROOT, Helm
 
@@ -88,6 +89,12 @@ def test_the_operator_cannot_write_anything_of_the_users_but_status_and_finalize
     }
     users = {"pods", "persistentvolumeclaims", "nodes", "gateways", "endpointslices"}
     assert not {resource for resource, verb, _ in rights if resource in users and verb in {"create", "delete"}}
+
+
+def test_the_schema_knows_every_key_of_a_profile() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = set(schema["definitions"]["profile"]["properties"])
+    assert set().union(*SHIPPED_PROFILES.values()) - known == set()
 
 
 def operator(manifests: list[dict[str, Any]]) -> dict[str, Any]:

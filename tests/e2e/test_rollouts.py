@@ -23,7 +23,6 @@ pytestmark = pytest.mark.e2e
 
 Json = dict[str, Any]
 SIMULATOR = Path(__file__).parents[1] / "runtime_simulator"
-HOST = "sim.example.com"
 EVERY = 0.1  # seconds between two requests
 ROUTES = {
     "/v1/chat/completions": "/v1/chat/completions",
@@ -78,9 +77,17 @@ def namespace(shop: str) -> str:
     return shop
 
 
+def host(name: str) -> str:
+    """Host name of a deployment, so that two never share a route."""
+    return f"{name}.example.com"
+
+
 def deployment(namespace: str, name: str, *, answer: str, strategy: Json, replicas: int = 2, **spec: Any) -> Json:
     """A LoRADeployment whose pods answer `answer`."""
-    gateway = {"parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}], "hostnames": [HOST]}
+    gateway = {
+        "parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}],
+        "hostnames": [host(name)],
+    }
     return {
         "apiVersion": "loraops.dev/v1alpha1",
         "kind": "LoRADeployment",
@@ -146,55 +153,50 @@ def test_blue_green_switches_and_comes_back_without_losing_a_request(
     strategy = {"type": "BlueGreen", "blueGreen": {"switchDelaySeconds": 3, "keepPreviousSeconds": 300}}
     cluster.apply(deployment(namespace, "bg", answer="v1", strategy=strategy))
     first = wait("loradeployment", "bg", serves(), seconds=90)["status"]["stable"]["revision"]
-    with Traffic(url=cluster.gateway_url, host=HOST, model="sim", every=EVERY) as traffic:
+    with Traffic(url=cluster.gateway_url, host=host("bg"), model="sim", every=EVERY) as traffic:
         cluster.apply(deployment(namespace, "bg", answer="v2", strategy=strategy))
         wait("loradeployment", "bg", at("Preparing", sub="Delay"), seconds=90)
         assert set(traffic.seen.answers) == {"v1"}, "no request before the switch"
         kill_operator(cluster)
         switched = wait("loradeployment", "bg", serves(first), seconds=90)
         assert switched["status"]["previous"]["revision"] == first
-        before = traffic.seen.answers.copy()
-        wait("loradeployment", "bg", lambda _: traffic.shares(before).get("v2", 0) > 0, seconds=20)
+        wait("loradeployment", "bg", lambda _: traffic.only("v2"), seconds=20)
         cluster.apply(deployment(namespace, "bg", answer="v1", strategy=strategy))
         back = wait("loradeployment", "bg", serves(switched["status"]["stable"]["revision"]), seconds=20)
         assert back["status"]["stable"]["revision"] == first
-        before = traffic.seen.answers.copy()
-        wait("loradeployment", "bg", lambda _: (traffic.seen.answers - before).total() >= 20, seconds=20)
-        assert set(traffic.shares(before)) == {"v1"}
+        wait("loradeployment", "bg", lambda _: traffic.only("v1"), seconds=20)
     no_request_was_lost(traffic)
     assert [entry["strategy"] for entry in back["status"]["history"]] == ["BlueGreen"] * 3
     cluster.kubectl("delete", "loradeployment", "bg", "-n", namespace)
 
 
-INGRESS: Json = {"traffic": {"ingress": {"className": "nginx", "host": HOST}}}
+INGRESS: Json = {"traffic": {"ingress": {"className": "nginx", "host": host("through-ingress")}}}
 
 
-@pytest.mark.parametrize("router", [pytest.param({}, id="Gateway"), pytest.param(INGRESS, id="Ingress")])
+@pytest.mark.parametrize(("name", "router"), [("through-gateway", {}), ("through-ingress", INGRESS)], ids=str)
 def test_a_canary_takes_its_steps_without_losing_a_request(
-    cluster: Cluster, namespace: str, wait: Wait, router: Json
+    cluster: Cluster, namespace: str, wait: Wait, name: str, router: Json
 ) -> None:
     steps = [{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"pause": {"seconds": 3}}]
     strategy = {"type": "Canary", "canary": {"steps": steps}}
-    cluster.apply(deployment(namespace, "canary", answer="v1", strategy=strategy, **router))
-    first = wait("loradeployment", "canary", serves(), seconds=90)["status"]["stable"]["revision"]
-    with Traffic(url=cluster.gateway_url, host=HOST, model="sim", every=EVERY) as traffic:
-        cluster.apply(deployment(namespace, "canary", answer="v2", strategy=strategy, **router))
-        paused = wait("loradeployment", "canary", at("Paused", index=1), seconds=90)
+    cluster.apply(deployment(namespace, name, answer="v1", strategy=strategy, **router))
+    first = wait("loradeployment", name, serves(), seconds=90)["status"]["stable"]["revision"]
+    with Traffic(url=cluster.gateway_url, host=host(name), model="sim", every=EVERY) as traffic:
+        cluster.apply(deployment(namespace, name, answer="v2", strategy=strategy, **router))
+        paused = wait("loradeployment", name, at("Paused", index=1), seconds=90)
         assert paused["status"]["pause"]["reason"] == "AwaitingPromote"
         assert (paused["status"]["candidate"]["weight"], paused["status"]["stable"]["weight"]) == (25, 75)
         before = traffic.seen.answers.copy()
-        wait("loradeployment", "canary", lambda _: (traffic.seen.answers - before).total() >= 60, seconds=30)
+        wait("loradeployment", name, lambda _: (traffic.seen.answers - before).total() >= 60, seconds=30)
         assert 0.15 < traffic.shares(before)["v2"] < 0.35
         kill_operator(cluster)
-        ask(cluster, namespace, "canary", "promote")
-        done = wait("loradeployment", "canary", serves(first), seconds=120)
-        before = traffic.seen.answers.copy()
-        wait("loradeployment", "canary", lambda _: (traffic.seen.answers - before).total() >= 20, seconds=20)
-        assert set(traffic.shares(before)) == {"v2"}
-        wait("loradeployment", "canary", lambda found: "previous" not in found["status"], seconds=90)
+        ask(cluster, namespace, name, "promote")
+        done = wait("loradeployment", name, serves(first), seconds=120)
+        wait("loradeployment", name, lambda _: traffic.only("v2"), seconds=20)
+        wait("loradeployment", name, lambda found: "previous" not in found["status"], seconds=90)
     no_request_was_lost(traffic)
     assert done["status"]["lastRequests"]["promote"]["result"] == "Accepted"
-    cluster.kubectl("delete", "loradeployment", "canary", "-n", namespace)
+    cluster.kubectl("delete", "loradeployment", name, "-n", namespace)
 
 
 def test_a_canary_through_the_plain_service_counts_pods_and_leaves_no_label(

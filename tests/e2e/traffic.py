@@ -7,7 +7,7 @@ failures and not as silence. Every tenth request is a stream.
 import asyncio
 import json
 import threading
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import httpx
@@ -22,6 +22,7 @@ class Seen:
     """What became of the requests so far."""
 
     answers: Counter[str] = field(default_factory=Counter)  # by what was answered
+    recent: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     failures: Counter[str] = field(default_factory=Counter)
     streams: int = 0
 
@@ -45,6 +46,10 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+
+    def only(self, answer: str) -> bool:
+        """Whether the last answers were all this one."""
+        return len(self.seen.recent) == self.seen.recent.maxlen and set(self.seen.recent) == {answer}
 
     def shares(self, since: Counter[str]) -> dict[str, float]:
         """Share of each answer since a copy of `seen.answers` was taken."""
@@ -78,7 +83,9 @@ class Traffic:
         reply = await client.post(self._url, headers=self._headers, json=self._body(stream=False))
         if reply.status_code != httpx.codes.OK:
             raise ValueError(f"HTTP {reply.status_code} {reply.text[:100]}")
-        self.seen.answers[reply.json()["choices"][0]["message"]["content"]] += 1
+        answer = str(reply.json()["choices"][0]["message"]["content"])
+        self.seen.answers[answer] += 1
+        self.seen.recent.append(answer)
 
     async def _stream(self, client: httpx.AsyncClient) -> None:
         words, ended = [], False
