@@ -1,7 +1,7 @@
 """An open-loop client of a served model: answers by version, every failed request, every broken stream.
 
 Open loop: a request starts when its time has come, whether or not earlier ones have answered, so that a stall shows as
-failures and not as silence. Every tenth request is a stream.
+failures and not as silence. With `streams` every tenth request is one.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import json
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 
@@ -30,11 +31,12 @@ class Seen:
 class Traffic:
     """`with Traffic(...) as traffic:` sends from a thread of its own until the block ends, then waits for what is still due."""
 
-    def __init__(self, *, url: str, host: str, model: str, every: float) -> None:
+    def __init__(self, *, url: str, host: str, model: str, every: float, streams: bool) -> None:
         self._url = f"{url}/v1/chat/completions"
         self._headers = {"Host": host}
         self._model = model
         self._every = every
+        self._streams = streams
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._send_steadily()))
         self.seen = Seen()
@@ -63,7 +65,7 @@ class Traffic:
         async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
             while not self._over.is_set():
                 number += 1
-                send = self._stream if number % STREAM_EVERY == 0 else self._ask
+                send = self._stream if self._streams and number % STREAM_EVERY == 0 else self._ask
                 request = asyncio.create_task(self._counted(send, client))
                 due.add(request)
                 request.add_done_callback(due.discard)
@@ -88,7 +90,21 @@ class Traffic:
         self.seen.recent.append(answer)
 
     async def _stream(self, client: httpx.AsyncClient) -> None:
-        words, ended = [], False
+        words: list[str] = []
+        started = datetime.now(UTC)
+        try:
+            await self._read_stream(client, words)
+        except httpx.HTTPError as error:
+            now = datetime.now(UTC)
+            raise ValueError(
+                f"a stream of {sorted(set(words))}, {len(words)} words, {started:%H:%M:%S.%f} to {now:%H:%M:%S.%f}, broke: {error}"
+            ) from error
+        if len(set(words)) != 1:
+            raise ValueError(f"a stream ended early, or two versions answered it: {sorted(set(words))}")
+        self.seen.streams += 1
+
+    async def _read_stream(self, client: httpx.AsyncClient, words: list[str]) -> None:
+        ended = False
         async with client.stream("POST", self._url, headers=self._headers, json=self._body(stream=True)) as reply:
             if reply.status_code != httpx.codes.OK:
                 raise ValueError(f"HTTP {reply.status_code}")
@@ -96,6 +112,5 @@ class Traffic:
                 ended = ended or line == "data: [DONE]"
                 if line.startswith("data: {"):
                     words.append(json.loads(line[6:])["choices"][0]["delta"]["content"])
-        if not ended or len(set(words)) != 1:
-            raise ValueError(f"a stream ended early, or two versions answered it: {sorted(set(words))}")
-        self.seen.streams += 1
+        if not ended:
+            raise ValueError(f"a stream ended after {len(words)} words")
