@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.engine import Writer
+from lora_job.merge.factors import Deltas
 from lora_job.merge.plan import Operation, Plan
 from lora_job.merge.recipe import Recipe
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
+from lora_job.model_config import read_config
 from lora_job.outcome import Infrastructure
 from lora_job.validate import fidelity
 from lora_job.validate.recipe import Recipe as Claimed
@@ -84,8 +86,8 @@ def test_the_fidelity_gate_passes_the_merge_and_names_a_damaged_tensor(
 def verified(case: Case, target: Path, *, damage: Callable[[bytearray, Plan], None]) -> ShardProof:
     """Written, then damaged on the disk, then verified."""
     expected = fidelity.expect(case.base, [case.adapter], Claimed())
-    plan = build_plan(base=expected.base, config=case_config(case), adapters=expected.adapters, recipe=Recipe())
-    common: dict[str, Any] = {"base": expected.base, "adapters": expected.adapters, "tick": lambda _: None}
+    plan = build_plan(base=expected.base, config=read_config(case.base), adapters=expected.adapters, recipe=Recipe())
+    common: dict[str, Any] = {"base": expected.base, "deltas": Deltas(expected.adapters), "tick": lambda _: None}
     (shard,) = plan.shards
     figures = Writer(**common, stop=threading.Event()).write(shard, target=target)
     data = bytearray(target.read_bytes())
@@ -93,12 +95,6 @@ def verified(case: Case, target: Path, *, damage: Callable[[bytearray, Plan], No
     target.write_bytes(data)
     verifier = Verifier(**common, sample=chosen_sample(plan), seed=1, stop=threading.Event())
     return verifier.verify(shard, target=target, figures=figures)
-
-
-def case_config(case: Case) -> Any:
-    from lora_job.model_config import read_config  # noqa: PLC0415
-
-    return read_config(case.base)
 
 
 def test_the_verifier_passes_what_was_written_and_names_what_changed_on_the_disk(
