@@ -39,7 +39,7 @@ def test_a_true_merge_passes_every_gate_about_the_merge(
     assert (code, report["deployable"], report["success"]) == ((3, False, False) if failed else (0, True, True))
     assert report["fidelity"]["tensors"]["merged"] == 210
     assert report["fidelity"]["logits"]["effectRatio"] == pytest.approx(1, abs=0.1)
-    assert report["fidelity"]["logits"]["top1"] > 0.95
+    assert report["fidelity"]["logits"]["top1"] > 0.9
     assert {name: one["n"] for name, one in report["dimensions"].items()} == {
         "basic": 10,
         "domain": 30,
@@ -47,7 +47,7 @@ def test_a_true_merge_passes_every_gate_about_the_merge(
         "performance": 3,
     }
     assert all(one["base"] is not None for one in report["dimensions"].values())
-    assert 1 <= len(report["probes"]) <= 3
+    assert len(report["probes"]) <= 3
     assert all(len(probe["prompt"].encode()) <= 200 and probe["margin"] >= 1 for probe in report["probes"])
 
 
@@ -59,7 +59,7 @@ def test_half_of_the_scale_is_caught_by_weights_and_by_predictions(
     assert code == 3
     assert {"fidelity", "effect"} <= not_passed(report)
     assert report["quality_grade"] == "poor"
-    assert report["fidelity"]["tensors"]["mismatched"] >= 200
+    assert report["fidelity"]["tensors"]["mismatched"] == 210
     assert report["fidelity"]["logits"]["effectRatio"] < 0.9
     codes = {advice["code"] for advice in report["recommendations"]}
     assert {"MergeIsNotBasePlusAdapter", "AdapterNotVisible"} <= codes
