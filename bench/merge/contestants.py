@@ -30,6 +30,7 @@ class Result:
 
     seconds: float
     working_seconds: float
+    processor_seconds: float
     peak_anonymous: int
     peak_resident: int
 
@@ -38,6 +39,7 @@ def _result(run: Run, *, startup: float = 0.0) -> Result:
     return Result(
         seconds=run.seconds,
         working_seconds=run.seconds - min(startup, STARTUP_LIMIT_SECONDS),
+        processor_seconds=run.processor_seconds,
         peak_anonymous=run.peak_anonymous,
         peak_resident=run.peak_resident,
     )

@@ -1,5 +1,6 @@
 """One run of a command: wall time, and the peak of its anonymous memory as the kernel counts it."""
 
+import resource
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,8 @@ class Run:
     """`peak_anonymous` is sampled (RssAnon), `peak_resident` the kernel's own high-water mark (VmHWM), both in bytes."""
 
     seconds: float
+    processor_seconds: float
+    """User and system time: what a busy machine does not change much."""
     peak_anonymous: int
     peak_resident: int
 
@@ -31,9 +34,15 @@ def _fields(pid: int) -> dict[str, int]:
     return {name.rstrip(":"): int(value) * 1024 for name, value, *_ in lines}
 
 
+def _processor_seconds() -> float:
+    """Of all ended children."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def measure(command: Sequence[str]) -> Run:
     """Runs it to its end; a failure ends the benchmark with what it said."""
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _processor_seconds()
     anonymous = resident = 0
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
@@ -46,4 +55,5 @@ def measure(command: Sequence[str]) -> Run:
         if process.returncode != 0:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said.read()}")
-    return Run(seconds=seconds, peak_anonymous=anonymous, peak_resident=resident)
+    spent = _processor_seconds() - used
+    return Run(seconds=seconds, processor_seconds=spent, peak_anonymous=anonymous, peak_resident=resident)
