@@ -275,6 +275,25 @@ async def test_revision_3_during_2_during_1_ends_with_1_and_3_only() -> None:
     assert [entry["result"] for entry in driver.status["history"]] == ["Succeeded", "Superseded", "Succeeded"]
 
 
+def quantized(name: str, quantization: str) -> Json:
+    """A ready adapter whose artifact has that format."""
+    found = adapter(name)
+    found["status"]["artifact"]["quantization"] = quantization
+    return found
+
+
+def test_an_image_of_the_users_own_may_run_what_the_profiles_cannot() -> None:
+    driver = stable()
+    driver.cluster.put(ADAPTER, quantized("four-bits", "W4A16"))
+
+    def own_image() -> None:
+        driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda o: o["spec"]["runtime"].update(image="mine:1"))
+        point_to(driver, "four-bits")
+
+    driver.run(own_image)
+    assert served(driver) == "four-bits"
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "stalled"),
     [
@@ -320,6 +339,12 @@ async def test_revision_3_during_2_during_1_ends_with_1_and_3_only() -> None:
             "True",
             id="a field the profile cannot express",
         ),
+        pytest.param(
+            lambda spec: spec.update(adapterRef={"name": "four-bits"}),
+            "Invalid",
+            "True",
+            id="a format that the profile's image cannot run",
+        ),
         pytest.param(lambda spec: spec.update(replicas=-1), "Invalid", "True", id="a value of the wrong kind"),
     ],
 )
@@ -328,6 +353,7 @@ def test_what_cannot_be_done_is_said_and_the_old_version_goes_on(
 ) -> None:
     driver = stable()
     driver.cluster.put(ADAPTER, adapter("building", ready=False))
+    driver.cluster.put(ADAPTER, quantized("four-bits", "W4A16"))
     gates = [{"name": "safety", "status": "FAIL"}, {"name": "fidelity", "status": "FAIL"}]
     driver.cluster.put(ADAPTER, adapter("rejected", ready=False, phase="Rejected", validation={"gates": gates}))
     before = copy.deepcopy(driver.cluster.shares())

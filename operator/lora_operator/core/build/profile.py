@@ -60,6 +60,8 @@ SHIPPED_PROFILES: Mapping[str, Mapping[str, Any]] = {
             "/api/v1/inference": "/v1/chat/completions",
             "/api/v1/health": "/health",
         },
+        # What the job image can run; an image of the user's own may do more.
+        "quantizations": ["None", "BnbInt8", "BnbNF4"],
         # Without a request of its own a pod starves beside any Job on a busy node.
         "requests": {"cpu": "250m"},
         "startupSeconds": 300,
@@ -72,8 +74,9 @@ SHIPPED_PROFILES: Mapping[str, Mapping[str, Any]] = {
 PUBLIC_ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/api/v1/inference", "/api/v1/health")
 _KEYS = frozenset(
     {
-        "image", "command", "args", "maxModelLenArgs", "quantizationArgs", "env", "workingDir", "port", "readyPath", "livePath",
-        "metricsPath", "routes", "startupSeconds", "loadBytesPerSecond", "shutdownSeconds", "shmSize", "requests", "gpuMemoryUtilization",
+        "image", "command", "args", "maxModelLenArgs", "quantizationArgs", "quantizations", "env", "requests", "workingDir",
+        "port", "readyPath", "livePath", "metricsPath", "routes", "startupSeconds", "loadBytesPerSecond",
+        "shutdownSeconds", "shmSize", "gpuMemoryUtilization",
     }
 )  # fmt: skip
 
@@ -88,6 +91,7 @@ class Profile:
     args: tuple[str, ...]
     max_model_len_args: tuple[str, ...]
     quantization_args: Mapping[str, tuple[str, ...]]
+    quantizations: tuple[str, ...]  # formats that its own image can run; empty: any
     env: Mapping[str, str]
     working_dir: str
     port: int
@@ -137,6 +141,7 @@ def _parse_profile(name: str, raw: Mapping[str, Any], *, job_image: str) -> Prof
         quantization_args={
             key: reader.child("quantizationArgs").texts(key) for key in reader.child("quantizationArgs").raw
         },
+        quantizations=reader.texts("quantizations"),
         env={str(k): str(v) for k, v in reader.child("env").raw.items()},
         working_dir=reader.text("workingDir", ""),
         port=reader.integer("port", 8000, minimum=1),

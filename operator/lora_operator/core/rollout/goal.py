@@ -158,6 +158,7 @@ def build_revision(observed: Observed, goal: Goal) -> Revision | Block:
         )
     return (
         _impossible(observed, spec, profile)
+        or _unreadable(spec, adapter, profile)
         or _memory_block(observed, spec, adapter, profile)
         or _build(observed, goal, spec=spec, adapter=adapter, profile=profile)
     )
@@ -185,6 +186,18 @@ def _impossible(observed: Observed, spec: Deployment, profile: Profile) -> Block
             stalled=True,
         )
     return None
+
+
+def _unreadable(spec: Deployment, adapter: AdapterView, profile: Profile) -> Block | None:
+    """The profile's own image cannot run the artifact's format: its pods would crash, which takes minutes to tell."""
+    if spec.runtime.image or not profile.quantizations or adapter.quantization in profile.quantizations:
+        return None
+    return Block(
+        reason=Reason.INVALID,
+        message=f"spec.runtime.profile: profile {profile.name} runs {', '.join(profile.quantizations)}, LoRAAdapter {adapter.name} is "
+        f"{adapter.quantization}; use profile vllm, an image of your own, or another quantization.format",
+        stalled=True,
+    )
 
 
 def _memory_block(observed: Observed, spec: Deployment, adapter: AdapterView, profile: Profile) -> Block | None:
