@@ -100,6 +100,8 @@ def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
             return {"object": "completion", "model": simulator.options.name, "choices": [{"index": 0, **said}]}
 
         def _stream(self) -> None:
+            # Like any model: an answer that begins before a proxy has finished with the request is cut off by some of them.
+            time.sleep(simulator.options.latency)
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
