@@ -4,6 +4,7 @@ must be what the safetensors package reads too.
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from safetensors import safe_open
@@ -106,8 +107,24 @@ TARGETS: Mapping[str, Callable[[bytes, Path], None]] = {
 }
 
 
+@cache
+def _import_engine() -> None:
+    """Importing torch and transformers takes seconds once; that is not what an input costs."""
+    import transformers  # noqa: PLC0415
+    import transformers.conversion_mapping  # noqa: PLC0415
+    import transformers.core_model_loading  # noqa: PLC0415
+
+    import lora_job.merge.pipeline  # noqa: F401, PLC0415
+    from lora_job.merge.in_memory import ties_by_default  # noqa: PLC0415
+
+    ties_by_default("llama")
+    _ = transformers.LlamaForCausalLM, transformers.AutoModelForCausalLM
+
+
 def attack(target: str, data: bytes, *, root: Path) -> bool:
     """One input; whether it was accepted. Anything but a refusal passes through as the error it is."""
+    if target == "inspect":
+        _import_engine()
     started = time.process_time()
     try:
         TARGETS[target](data, root)
