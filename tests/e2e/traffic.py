@@ -1,7 +1,7 @@
 """An open-loop client of a served model: answers by version, every failed request, every broken stream.
 
 Open loop: a request starts when its time has come, whether or not earlier ones have answered, so that a stall shows as
-failures and not as silence. With `streams` every tenth request is one.
+failures and not as silence. Every tenth request is a stream.
 """
 
 import asyncio
@@ -31,12 +31,11 @@ class Seen:
 class Traffic:
     """`with Traffic(...) as traffic:` sends from a thread of its own until the block ends, then waits for what is still due."""
 
-    def __init__(self, *, url: str, host: str, model: str, every: float, streams: bool) -> None:
+    def __init__(self, *, url: str, host: str, model: str, every: float) -> None:
         self._url = f"{url}/v1/chat/completions"
         self._headers = {"Host": host}
         self._model = model
         self._every = every
-        self._streams = streams
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._send_steadily()))
         self.seen = Seen()
@@ -65,7 +64,7 @@ class Traffic:
         async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
             while not self._over.is_set():
                 number += 1
-                send = self._stream if self._streams and number % STREAM_EVERY == 0 else self._ask
+                send = self._stream if number % STREAM_EVERY == 0 else self._ask
                 request = asyncio.create_task(self._counted(send, client))
                 due.add(request)
                 request.add_done_callback(due.discard)
