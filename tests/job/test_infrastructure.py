@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from lora_job.cli import run
 from lora_job.merge import pipeline
-from lora_job.merge.publish import open_partial
+from lora_job.merge.publish import Partial, open_partial, sync
 from tests.job.models import BASE_NAME, write_wide_adapter, write_wide_base
 from tests.job.refusing import Place, tree
 
@@ -174,6 +175,96 @@ def test_a_second_writer_of_the_same_output_is_sent_away_and_disturbs_nothing(
         assert tree(place.root) == before
         held.abandon()
     assert run(place.arguments("merge")) == 0
+
+
+def test_a_build_that_another_writer_publishes_first_is_adopted(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between the look at the output and the lock."""
+
+    @contextmanager
+    def late(final: Path, **named: Any) -> Iterator[Partial]:
+        monkeypatch.undo()
+        assert run(place.arguments("merge")) == 0
+        with open_partial(final, **named) as partial:
+            yield partial
+
+    monkeypatch.setattr(pipeline, "open_partial", late)
+    assert run(place.arguments("merge")) == 0
+    assert capsys.readouterr().out.count('"stage": "merge"') == 1
+    assert [path.name for path in place.root.iterdir() if "out" in path.name] == ["out"]
+
+
+def test_an_output_that_is_filled_while_it_is_merged_costs_nothing_that_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verify = pipeline._verify
+
+    def verify_and_fill(*arguments: Any, **named: Any) -> Any:
+        proofs = verify(*arguments, **named)
+        place.output.mkdir()
+        (place.output / "notes").write_text("of somebody")
+        return proofs
+
+    monkeypatch.setattr(pipeline, "_verify", verify_and_fill)
+    assert run(place.arguments("merge")) == 1
+    ended(capsys, reason="Locked", words=("somebody else",))
+    assert [path.name for path in place.root.iterdir() if "out" in path.name] == ["out"]
+    assert [path.name for path in place.output.iterdir()] == ["notes"]
+
+
+def test_a_shard_is_recorded_once_it_is_on_the_disk_and_a_resumed_one_is_brought_there_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, str]] = []
+    finished = Partial.finished
+
+    def synced(path: Path) -> None:
+        sync(path)
+        events.append(("on the disk", path.name))
+
+    def recorded(partial: Partial, file: str, figures: Any) -> None:
+        finished(partial, file, figures)
+        events.append(("recorded", file))
+
+    def broken(*_arguments: Any, **_named: Any) -> Any:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "sync", synced)
+        patched.setattr(Partial, "finished", recorded)
+        patched.setattr(pipeline, "_verify", broken)
+        assert run(place.arguments("merge")) == 1
+    files = sorted(path.name for path in place.base.glob("*.safetensors"))
+    assert sorted(events) == sorted((kind, file) for file in files for kind in ("on the disk", "recorded"))
+    assert all(events.index(("on the disk", file)) < events.index(("recorded", file)) for file in files)
+    events.clear()
+    monkeypatch.setattr(pipeline, "sync", synced)
+    assert run(place.arguments("merge")) == 0
+    assert sorted(events) == [("on the disk", file) for file in files]
+
+
+def test_a_directory_that_goes_before_it_can_be_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, times = Path.mkdir, iter([True])
+
+    def made_and_gone(path: Path, **named: Any) -> None:
+        mkdir(path, **named)
+        if next(times, False):
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", made_and_gone)
+    with open_partial(tmp_path / "out", build=lambda: "0" * 16) as partial:
+        assert partial.path.is_dir()
+
+
+def test_a_kernel_that_copies_nothing_is_not_taken_for_the_end_of_a_file(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "copy_file_range", lambda *_arguments: 0)
+    assert run(place.arguments("merge")) == 0
+    assert run(["verify", str(place.output)]) == 0
 
 
 def begun(place: Place, process: subprocess.Popen[str]) -> Path:

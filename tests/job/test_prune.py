@@ -160,7 +160,7 @@ def test_a_lock_taken_between_survey_and_removal_counts(tmp_path: Path) -> None:
     descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert removal.remove(entries) == []
+        assert removal.remove(entries, failed=lambda *_: None) == []
     finally:
         os.close(descriptor)
     assert (partial / "shard").is_file()
@@ -194,6 +194,36 @@ def test_a_removal_that_is_killed_leaves_no_half_model_under_its_name(
     assert [entry.name for entry in path.parent.iterdir()] == [f".{path.name}.pruning"]
     prune(tmp_path, "--delete")
     assert not path.parent.exists()
+
+
+def test_what_is_left_of_a_partial_directory_does_not_stop_the_removal_of_the_next(tmp_path: Path) -> None:
+    owner = tmp_path / NAMESPACE / "fin-v2"
+    directory(owner / f".{HASHES['one']}.partial.pruning", age=0)
+    directory(owner / f".{HASHES['one']}.partial", age=0)
+    assert prune(tmp_path, "--delete") == 0
+    assert not owner.exists()
+
+
+def test_what_cannot_be_removed_is_named_and_stops_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, gone = publish(tmp_path, "one"), publish(tmp_path, "two")
+    rmtree = removal.shutil.rmtree
+
+    def broken(path: Path) -> None:
+        if HASHES["one"] in path.name:
+            raise OSError(5, "Input/output error", str(path))
+        rmtree(path)
+
+    monkeypatch.setattr(removal.shutil, "rmtree", broken)
+    assert prune(tmp_path, "--delete") == 1
+    printed = capsys.readouterr()
+    assert str(stuck) in printed.err
+    assert "Input/output error" in printed.err
+    lines = {line["path"]: line for line in map(json.loads, printed.out.splitlines())}
+    assert lines[f"finance/fin-v2/{HASHES['one']}"]["action"] == "unneeded"
+    assert lines[f"finance/fin-v2/{HASHES['two']}"]["action"] == "removed"
+    assert not gone.exists()
 
 
 def source(store: Path, name: str, *, age: float = OLD) -> Path:

@@ -177,6 +177,11 @@ TENSORS = [
     row("one module with and without its model's prefix", "DuplicateTarget", ("q_proj",), tensors(lambda found: found.update({name.replace("model.model.model", "model.model"): found[name].clone() for name in (A, B)}))),
     row("use_dora without magnitudes", "MalformedAdapter", (WEIGHTS, "down_proj", "lora_magnitude_vector", "use_dora"), config(use_dora=True)),
     row("magnitudes without use_dora", "MalformedAdapter", (WEIGHTS, "q_proj", "lora_magnitude_vector", "use_dora"), replaced(f"{Q}.lora_magnitude_vector", torch.ones(32))),
+    row("a magnitude without factors", "MalformedAdapter", (WEIGHTS, "q_proj", "lora_magnitude_vector", "no factors"), tensors(lambda found: (found.clear(), found.update({f"{Q}.lora_magnitude_vector": torch.ones(32)})), use_dora=True)),
+    row("a base weight of a module the base does not have", "UnmatchedKeys", ("layers.7", "another model"), replaced(f"{Q.replace('s.0', 's.7')}.base_layer.weight", torch.ones(32, 32))),
+    row("only a base weight the base does not have", "WrongBase", ("layers.7", "another model"), tensors(lambda found: (found.clear(), found.update({f"{Q.replace('s.0', 's.7')}.base_layer.weight": torch.ones(32, 32)})))),
+    row("factors of a linear layer and of an embedding on one module", "DuplicateTarget", (WEIGHTS, "q_proj", "lora_A", "lora_embedding_A"), tensors(lambda found: found.update({f"{Q}.lora_embedding_A": torch.ones(4, 32), f"{Q}.lora_embedding_B": torch.ones(32, 4)}))),
+    row("factors of an embedding on a linear layer", "MalformedAdapter", (WEIGHTS, "q_proj", "embedding"), tensors(lambda found: (found.pop(A), found.pop(B), found.update({f"{Q}.lora_embedding_A": torch.ones(4, 32), f"{Q}.lora_embedding_B": torch.ones(32, 4)})))),
     row("a trained bias of B without B", "MalformedAdapter", (WEIGHTS, "lora_B.bias"), replaced("base_model.model.lm_head.lora_B.bias", torch.ones(64))),
 ]  # fmt: skip
 

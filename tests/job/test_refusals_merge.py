@@ -19,6 +19,7 @@ pytestmark = pytest.mark.engine
 
 FIRST = "model-00001-of-00002.safetensors"
 HEAD = "lm_head.weight"
+MASK = "model.layers.0.attn.masked_bias"
 
 
 def base_config(**fields: Any) -> Harm:
@@ -33,6 +34,19 @@ def base_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callabl
             found = load_file(path)
             change(found)
             save_file(found, path, metadata={"format": "pt"})
+
+    return harm
+
+
+def mask(value: float) -> Harm:
+    """The base holds the mask that GPT-2's modules of old stored, with one value at its end."""
+
+    def harm(place: Place) -> None:
+        path = place.base / FIRST
+        save_file(load_file(path) | {MASK: torch.tensor([0.0, value])}, path, metadata={"format": "pt"})
+        index = place.base / "model.safetensors.index.json"
+        found = json.loads(index.read_text())
+        index.write_text(json.dumps(found | {"weight_map": found["weight_map"] | {MASK: FIRST}}))
 
     return harm
 
@@ -137,6 +151,10 @@ def test_links_inside_a_hugging_face_cache_are_followed(place: Place) -> None:
 Harmed = list[tuple[str, str, tuple[str, ...], tuple[str, ...], Harm]]
 RESULTS: Harmed = [
     ("an Inf that the base had", "NotFinite", ("q_proj", "NaN or Inf"), (), base_tensors(lambda found: [found[name].fill_(float("inf")) for name in found if "q_proj" in name])),
+    ("an Inf in a tensor that is copied", "NotFinite", (HEAD, "the base is damaged"), (), base_tensors(lambda found: [found[name][1].fill_(float("-inf")) for name in found if "lm_head" in name])),
+    ("one NaN in a tensor that is copied", "NotFinite", (HEAD, "the base is damaged"), (), base_tensors(lambda found: [found[name][7, 3].fill_(float("nan")) for name in found if "lm_head" in name])),
+    ("a NaN in a mask", "NotFinite", (MASK,), (), mask(float("nan"))),
+    ("a +Inf in a mask", "NotFinite", (MASK,), (), mask(float("inf"))),
     ("a result beyond float16", "NotFinite", ("float16", "--dtype bfloat16"), ("--dtype", "float16"), base_tensors(lambda found: [found[name].fill_(1e5) for name in found if "down_proj" in name])),
     ("a copied tensor beyond float16", "NotFinite", (HEAD, "float16"), ("--dtype", "float16"), base_tensors(lambda found: [found[name].fill_(1e5) for name in found if "lm_head" in name])),
     ("a delta that the dtype swallows everywhere", "DeltaLost", ("--dtype float32",), (), lambda place: write_adapter(place.adapter, factors(size=1e-6))),
@@ -151,6 +169,12 @@ def test_a_result_is_refused_and_what_was_written_is_removed(
 ) -> None:  # fmt: skip
     harm(place)
     check_refused(place, capsys, reason=reason, words=words, commands=("merge",), options=options)
+
+
+def test_a_mask_may_say_never(place: Place) -> None:
+    mask(float("-inf"))(place)
+    assert run(place.arguments("merge")) == 0
+    assert load_file(place.output / FIRST)[MASK].tolist() == [0.0, float("-inf")]
 
 
 def to(path: Callable[[Place], Path]) -> Callable[[Place], list[str]]:

@@ -123,6 +123,12 @@ def _check_pairs(path: Path, modules: Mapping[str, Mapping[Part, Entry]]) -> Non
             if (one in parts) != (other in parts):
                 have, lacks = (one, other) if one in parts else (other, one)
                 raise Refused(Reason.MALFORMED_ADAPTER, f"{path}: module {module} has {have} but not {lacks}")
+        if Part.A in parts and Part.EMBEDDING_A in parts:
+            raise Refused(
+                Reason.DUPLICATE_TARGET,
+                f"{path}: module {module} has {Part.A} and {Part.EMBEDDING_A}; expected those of a linear layer or of an "
+                "embedding, not both",
+            )
         if Part.B_BIAS in parts and Part.B not in parts:
             raise Refused(Reason.MALFORMED_ADAPTER, f"{path}: module {module} has {Part.B_BIAS} but not {Part.B}")
 
@@ -130,6 +136,11 @@ def _check_pairs(path: Path, modules: Mapping[str, Mapping[Part, Entry]]) -> Non
 def _check_magnitudes(path: Path, modules: Mapping[str, Mapping[Part, Entry]], *, use_dora: bool) -> None:
     for module, parts in modules.items():
         lora = Part.A in parts or Part.EMBEDDING_A in parts
+        if Part.MAGNITUDE in parts and use_dora and not lora:
+            raise Refused(
+                Reason.MALFORMED_ADAPTER,
+                f"{path}: module {module} has a {Part.MAGNITUDE} and no factors that it could be the length of; save the adapter again",
+            )
         if lora and use_dora and Part.MAGNITUDE not in parts:
             raise Refused(
                 Reason.MALFORMED_ADAPTER,

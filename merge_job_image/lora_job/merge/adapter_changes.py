@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lora_job.merge.adapter import Adapter, Part
-from lora_job.merge.architecture import is_conv1d
+from lora_job.merge.architecture import is_conv1d, is_embedding
 from lora_job.merge.changes import Changes, whole_tensor
 from lora_job.merge.fused import fused_target, fused_terms, split_wrappers
 from lora_job.merge.plan import Geometry, Ref, Rows, Term
@@ -62,7 +62,9 @@ class _Reading:
 
     def _whole(self, module: str, parts: Parts, *, name: str | None) -> str | None:
         saved = self._is_saved(module)
-        if Part.BASE_WEIGHT in parts and name is not None:
+        if Part.BASE_WEIGHT in parts:
+            if name is None:
+                return f"{module}.weight"
             self._start(module, parts[Part.BASE_WEIGHT], name=name)
         for part, kind in ((Part.WEIGHT, "weight"), (Part.BIAS, "bias"), (Part.BASE_BIAS, "bias")):
             if part not in parts:
@@ -110,14 +112,20 @@ class _Reading:
             geometry = self._geometry(module, name, embedding=a is Part.EMBEDDING_A)
             self._claim(module, name, "by factors")
             self._add_term(module, parts[a], parts[b], name=name, geometry=geometry)
-        if Part.MAGNITUDE in parts and name is not None:
-            self._add_magnitude(module, parts[Part.MAGNITUDE], name=name)
+            if Part.MAGNITUDE in parts:
+                self._add_magnitude(module, parts[Part.MAGNITUDE], name=name, geometry=geometry)
         if Part.B_BIAS in parts:
             self._add_bias(module, parts)
         return None
 
     def _geometry(self, module: str, name: str, *, embedding: bool) -> Geometry:
         if embedding:
+            if name != self._targets.embedding and not is_embedding(name.removesuffix(".weight")):
+                raise Refused(
+                    Reason.MALFORMED_ADAPTER,
+                    f"{self._where(module)}: has factors of an embedding, and the base's {name} is none; "
+                    "it was trained on another model",
+                )
             return Geometry.EMBEDDING
         turned = is_conv1d(self._targets.config.model_type, name.removesuffix(".weight"))
         # A weight that was trained as a parameter is taken as it lies, whatever layer it belongs to.
@@ -182,9 +190,9 @@ class _Reading:
             )
         return configured
 
-    def _add_magnitude(self, module: str, entry: Entry, *, name: str) -> None:
+    def _add_magnitude(self, module: str, entry: Entry, *, name: str, geometry: Geometry) -> None:
         shape = self._shape_of(name)
-        units = shape[0] if self._changes.of(name).terms[-1].geometry is Geometry.LINEAR else shape[1]
+        units = shape[0] if geometry is Geometry.LINEAR else shape[1]
         if entry.shape != (units,):
             raise Refused(
                 Reason.SHAPE_MISMATCH,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 from lora_job.tensors import Checkpoint
 
-__all__ = ["EMBEDDINGS", "HEADS", "is_conv1d", "names_in_memory", "tensor_on_disk"]
+__all__ = ["EMBEDDINGS", "HEADS", "is_conv1d", "is_embedding", "names_in_memory", "tensor_on_disk"]
 
 # transformers.pytorch_utils.Conv1D: weight [in, out]. Not told by shape, because square matrices exist.
 _CONV1D = {
@@ -17,6 +17,8 @@ _CONV1D = {
     "imagegpt": re.compile(r"\.(c_attn|c_proj|c_fc|q_attn)$"),
     "decision_transformer": re.compile(r"\.(c_attn|c_proj|c_fc|q_attn)$"),
 }
+# Tables of vectors, of tokens, positions and types alike, by the last part of a module's name.
+_EMBEDDING = re.compile(r"(^|\.)(\w*emb\w*|wte|wpe|shared)$")
 # (in memory, on disk); tried after the name itself.
 _RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     "gpt_neox": ((re.compile(r"^lm_head$"), "embed_out"),),
@@ -52,6 +54,11 @@ def is_conv1d(model_type: str, module: str) -> bool:
     """Whether a module keeps its weight as [in, out]."""
     pattern = _CONV1D.get(model_type)
     return pattern is not None and pattern.search(module) is not None
+
+
+def is_embedding(module: str) -> bool:
+    """Whether a module looks vectors up and multiplies nothing."""
+    return _EMBEDDING.search(module) is not None
 
 
 def _spellings(model_type: str, module: str) -> Iterator[str]:

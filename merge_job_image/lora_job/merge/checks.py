@@ -5,6 +5,8 @@ W + low-rank Δ         finite; ‖W'−W‖ fits ‖Δ‖; a random projection 
 other calculations     ‖W' − float64‖ over the whole tensor is what the rounding lost, no more
 """
 
+import math
+import re
 from typing import Protocol
 
 import torch
@@ -17,7 +19,7 @@ from lora_job.merge.rounding import TORCH, round_once
 from lora_job.merge.strategies.load import load_sum
 from lora_job.merge.strategies.oracle import load_oracle, wrong_trim
 from lora_job.merge.stream import Reader, Sources, matrix_shape
-from lora_job.outcome import Infrastructure
+from lora_job.outcome import Infrastructure, Refused
 from lora_job.reasons import Reason
 
 __all__ = ["Check", "check_of", "prove_trims", "wrong"]
@@ -26,6 +28,8 @@ __all__ = ["Check", "check_of", "prove_trims", "wrong"]
 PROJECTION_SLACK = 5.0
 # float32 sums of a check itself are good to about 1e-6 of what is summed.
 SUM_NOISE = 2e-6
+# Masks that older checkpoints store (GPT-2, GPT-J, GPT-Neo, GPT-NeoX): in float16 the value for "never" is -Inf, and it is no weight.
+MASKS = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
 
 def wrong(step: Step, what: str) -> Infrastructure:
@@ -65,14 +69,29 @@ def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Chec
 
 
 class _SameBytes:
-    """The origin's bytes."""
+    """The origin's bytes, and numbers where they are floats."""
 
     def __init__(self, step: Step, reader: Reader) -> None:
         self._step, self._reader = step, reader
+        self._dtype = TORCH.get(step.dtype)
+        self._mask = MASKS.search(step.name) is not None
 
     def look(self, new: torch.Tensor, start: int, end: int) -> None:
         if not torch.equal(self._reader.data(start, end), new):
             raise wrong(self._step, f"rows {start} to {end} are not those of the tensor it was copied from")
+        if self._dtype is not None and new.numel():
+            self._check_finite(new.view(self._dtype))
+
+    def _check_finite(self, values: torch.Tensor) -> None:
+        """One pass and no copy: the extremes are NaN where anything is."""
+        low, high = (float(extreme) for extreme in torch.aminmax(values))
+        if high < math.inf and (low > -math.inf or self._mask):
+            return
+        raise Refused(
+            Reason.NOT_FINITE,
+            f"tensor {self._step.name}: the base's {self._step.source or self._step.name} holds NaN or Inf and would be copied; "
+            "the base is damaged, take it from its origin again",
+        )
 
     def judge(self, figures: StepFigures | None) -> None:
         pass

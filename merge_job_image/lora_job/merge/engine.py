@@ -187,6 +187,9 @@ def _copy_range(source: int, begin: int, output: int, position: int, size: int) 
     except OSError as error:
         if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}:
             raise
+        count = 0
+    if count == 0:
+        # Some kernels copy nothing from file systems that make their files up while they are read: only a read tells the end.
         block = os.pread(source, min(size, CHUNK_BYTES), begin)
         write_at(output, memoryview(block), offset=position)
         count = len(block)

@@ -144,23 +144,26 @@ def merge_sources(request: MergeRequest) -> tuple[Path, dict[str, Any], bool]:
         adopted = _adopt(final, build=digests.build)
         if adopted is not None:
             return final, adopted, True
-        return final, _merge(request, inspected, digests, final=final, started=started), False
+        return final, *_merge(request, inspected, digests, final=final, started=started)
 
 
 def _merge(
     request: MergeRequest, inspected: Inspected, digests: SourceDigests, *, final: Path, started: float
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
+    """The manifest, and whether another writer had published this build by the time the lock was ours."""
     with open_partial(final, build=digests.build) as partial:
         try:
+            adopted = _adopt(final, build=digests.build)
+            if adopted is not None:
+                partial.abandon()
+                return adopted, True
             manifest = _build(request, inspected, digests, partial=partial, started=started)
+            partial.publish()
         except BaseException as error:
             if not (_worth_resuming(error) and partial.holds_finished):
                 partial.abandon()
             raise
-        if final.exists():
-            final.rmdir()  # empty, or _adopt would have refused
-        partial.publish()
-    return manifest
+    return manifest, False
 
 
 def _under(root: Path | None, build: str) -> Path:
@@ -281,8 +284,9 @@ def _write(
 ) -> dict[str, Mapping[str, StepFigures]]:
     done = dict(partial.resume())
     todo = [shard for shard in inspected.plan.shards if shard.file not in done]
+    for file in done:
+        disk.flush(partial.path / file)
     reserve(todo, base=inspected.base, directory=partial.path)
-    lock = threading.Lock()
     with Progress("merge", total=inspected.plan.data_bytes, unit="B") as progress:
         progress.advance(sum(shard.data_bytes for shard in inspected.plan.shards if shard.file in done))
         writer = Writer(
@@ -295,10 +299,9 @@ def _write(
 
         def work(shard: ShardPlan) -> None:
             figures = writer.write(shard, target=partial.path / shard.file)
-            with lock:
-                partial.finished(shard.file, figures)
-                done[shard.file] = figures
-            disk.flush(partial.path / shard.file)
+            done[shard.file] = figures
+            # What the state names must be on the disk: after a power cut nothing else tells that a file is whole.
+            disk.flush(partial.path / shard.file, then=lambda: partial.finished(shard.file, figures))
 
         in_lanes(work, todo, lanes=request.workers, stop=stop)
     return done
@@ -349,13 +352,19 @@ class _Disk:
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        # Files that the next attempt can go on with are still brought to the disk and recorded.
+        self._thread.shutdown(cancel_futures=error is not None and not _worth_resuming(error))
 
-    def flush(self, path: Path) -> None:
-        """Starts it; safe from any thread."""
-        self._files.append(self._thread.submit(sync, path))
+    def flush(self, path: Path, *, then: Callable[[], None] = lambda: None) -> None:
+        """Starts it, and calls `then` once the file is there; safe from any thread."""
+
+        def work() -> None:
+            sync(path)
+            then()
+
+        self._files.append(self._thread.submit(work))
 
     def wait(self) -> None:
         """Until all are there, or the first error."""

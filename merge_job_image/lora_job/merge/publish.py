@@ -71,6 +71,7 @@ class Partial:
         self._final = final
         self._build = build
         self._figures: dict[str, dict[str, StepFigures]] = {}
+        self._published = False
 
     def resume(self) -> Mapping[str, Mapping[str, StepFigures]]:
         """Shards an earlier run of the same build finished; everything of another build is removed."""
@@ -119,20 +120,26 @@ class Partial:
     def publish(self) -> None:
         """The one rename after which the output exists."""
         (self.path / STATE).unlink(missing_ok=True)
+        self._figures = {}  # without its state nobody can go on with it
         self.path.chmod(0o755)
         sync(self.path)
         try:
+            if self._final.exists():
+                self._final.rmdir()  # an empty directory is as good as none
             self.path.rename(self._final)
         except OSError as error:
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
                 raise Infrastructure(
                     Reason.LOCKED, f"{self._final}: somebody else published there meanwhile; run again"
                 ) from None
             raise
+        self._published = True
         sync(self._final.parent)
 
     def abandon(self) -> None:
-        """Removes everything: what a refusal or SIGTERM leaves behind is nothing."""
+        """Removes everything: what a refusal or SIGTERM leaves behind is nothing. Once published the name is free for others."""
+        if self._published:
+            return
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -149,7 +156,10 @@ def _locked(path: Path) -> int:
     """A descriptor of the directory with an exclusive lock on it."""
     while True:
         path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # the other writer published or gave up between our mkdir and this
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

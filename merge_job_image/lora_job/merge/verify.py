@@ -7,6 +7,7 @@ The same pass makes the digests of the file and of each tensor.
 """
 
 import hashlib
+import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -186,11 +187,13 @@ class Verifier:
     def _compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
         exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
         tally.sampled += 1
+        elements, mismatched = tally.elements, tally.mismatched
         for start, end in self._chosen_rows(step):
             found = exact.rows(start, end)
             if found.before is None:
                 raise AssertionError("only calculated tensors are sampled")
             tally.compare(step, new=written.read(start, end), old=found.before, exact=found.after, start=start)
+        _check_share(step, elements=tally.elements - elements, mismatched=tally.mismatched - mismatched)
 
     def _chosen_rows(self, step: Step) -> list[tuple[int, int]]:
         """About SAMPLE_ELEMENTS of a tensor: rows here and there, or blocks where rows are only decided in blocks."""
@@ -234,6 +237,20 @@ class _Tally:
         self.max_ulp = max(self.max_ulp, worst)
         if worst > MAX_ULP:
             raise wrong(step, f"from row {start} on it is {worst} units in the last place away from float64")
+
+
+def _check_share(step: Step, *, elements: int, mismatched: int) -> None:
+    """Raises when more elements of a sample differ than chance explains.
+
+    The bound is one of whole tensors: a sample that is right may exceed it by chance, but not by four standard deviations.
+    """
+    expected = ALLOWED_SHARE[step.dtype] * elements
+    allowed = max(2, int(expected + 4 * math.sqrt(expected)))
+    if mismatched > allowed:
+        raise wrong(
+            step,
+            f"{mismatched} of {elements} sampled elements differ from float64 rounded once, expected at most {allowed}",
+        )
 
 
 def _total(tallies: Iterable[_Tally]) -> _Tally:

@@ -10,7 +10,7 @@ import typer
 
 from lora_job.digest import parse_digest
 from lora_job.files import check_directory
-from lora_job.outcome import Done, Refused
+from lora_job.outcome import Done, Infrastructure, Refused
 from lora_job.reasons import Reason
 
 __all__ = ["register"]
@@ -39,7 +39,7 @@ def prune(
 ) -> Done:
     """Show, or with --delete remove, what nobody names any more; needs no torch."""
     from lora_job.prune.remove import remove  # noqa: PLC0415
-    from lora_job.prune.survey import Named, survey  # noqa: PLC0415
+    from lora_job.prune.survey import Entry, Named, survey  # noqa: PLC0415
 
     if not namespace or "/" in namespace or namespace.startswith("."):
         raise Refused(Reason.INVALID_OPTION, f"--namespace: found {namespace!r}, expected the name of a namespace")
@@ -53,7 +53,8 @@ def prune(
     )
     root = check_directory(store, what="store")
     entries = survey(root, named=named, now=time.time(), min_age=min_age)
-    gone = set(remove(entries)) if delete else set()
+    failures: dict[Entry, OSError] = {}
+    gone = set(remove(entries, failed=failures.__setitem__)) if delete else set()
     for entry in entries:
         action = "removed" if entry in gone else ("kept" if entry.keep else "unneeded")
         line = {
@@ -62,10 +63,16 @@ def prune(
             "bytes": entry.bytes,
             "digest": entry.digest,
             "action": action,
-            "why": entry.keep,
+            "why": str(failures.get(entry, entry.keep)),
         }
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return _done(entries, gone=gone, delete=delete)
+    done = _done(entries, gone=gone, delete=delete)
+    if failures:
+        entry, error = next(iter(failures.items()))
+        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        message = f"{entry.path}{others}: could not be removed: {error}; {done.message}; remove the cause and run again"
+        raise Infrastructure(Reason.OPERATING_SYSTEM, message, figures=done.figures)
+    return done
 
 
 def _done(entries: Any, *, gone: Any, delete: bool) -> Done:

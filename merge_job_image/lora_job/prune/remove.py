@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lora_job.prune.survey import LEFTOVER, Entry, Kind
@@ -11,9 +11,19 @@ from lora_job.prune.survey import LEFTOVER, Entry, Kind
 __all__ = ["remove"]
 
 
-def remove(entries: Sequence[Entry]) -> list[Entry]:
-    """Removes every entry that nothing keeps; returns those that are gone now. Empty parents go with them."""
-    gone = [entry for entry in entries if not entry.keep and _removed(entry)]
+def remove(entries: Sequence[Entry], *, failed: Callable[[Entry, OSError], None]) -> list[Entry]:
+    """Removes every entry that nothing keeps; returns those that are gone now. Empty parents go with them.
+
+    What cannot be removed is told to `failed` and stops nothing else.
+    """
+    gone = []
+    # What an interrupted removal left holds the name that the next one moves things to: it goes first.
+    for entry in sorted(entries, key=lambda entry: entry.kind is not Kind.LEFTOVER):
+        try:
+            if not entry.keep and _removed(entry):
+                gone.append(entry)
+        except OSError as error:
+            failed(entry, error)
     for parent in {entry.path.parent for entry in gone if entry.kind is not Kind.SOURCE}:
         _remove_if_empty(parent)
     return gone

@@ -87,8 +87,14 @@ def verified(case: Case, target: Path, *, damage: Callable[[bytearray, Plan], No
     """Written, then damaged on the disk, then verified."""
     expected = fidelity.expect(case.base, [case.adapter], Claimed())
     plan = build_plan(base=expected.base, config=read_config(case.base), adapters=expected.adapters, recipe=Recipe())
-    common: dict[str, Any] = {"base": expected.base, "deltas": Deltas(expected.adapters), "tick": lambda _: None}
+    common: dict[str, Any] = {
+        "base": expected.base,
+        "deltas": Deltas(expected.adapters),
+        "lanes": 1,
+        "tick": lambda _: None,
+    }
     (shard,) = plan.shards
+    target.touch()
     figures = Writer(**common, stop=threading.Event()).write(shard, target=target)
     data = bytearray(target.read_bytes())
     damage(data, plan)
@@ -114,3 +120,26 @@ def test_the_verifier_passes_what_was_written_and_names_what_changed_on_the_disk
 
     with pytest.raises(Infrastructure, match=name):
         verified(case, tmp_path / "flipped.safetensors", damage=flip)
+
+
+@pytest.mark.parametrize(
+    ("count", "wrong"), [(0, False), (12, True)], ids=["as merged", "twelve numbers off by one unit"]
+)
+def test_more_roundings_than_chance_explains_are_an_error(tmp_path: Path, count: int, wrong: bool) -> None:
+    """Each is within a unit in the last place, and norm and projection do not see them: only their number tells."""
+    case = make(tmp_path, "llama", {}, dtype=torch.bfloat16)
+    name = "model.layers.0.self_attn.q_proj.weight"
+
+    def off_by_one(data: bytearray, plan: Plan) -> None:
+        end = len(data)
+        for step in reversed(plan.shards[0].steps):
+            end -= step.size
+            if step.name == name:
+                for place in range(count):
+                    data[end + 2 * (7 * place + 3)] ^= 0x01
+
+    if not wrong:
+        assert verified(case, tmp_path / "model.safetensors", damage=off_by_one).mismatched <= 2
+        return
+    with pytest.raises(Infrastructure, match=rf"{name}: 1\d of \d+ sampled elements differ"):
+        verified(case, tmp_path / "model.safetensors", damage=off_by_one)
