@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lora_job.cli import run
 from tests.job.models import factors, write_adapter
@@ -21,6 +22,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
 A, B = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
+TABLE = "base_model.model.model.embed_tokens"
 Factors = dict[str, torch.Tensor]
 
 
@@ -63,6 +65,22 @@ def renamed(old: str, new: str) -> Harm:
 
 def tokens(indices: object, *, rows: int) -> Harm:
     return tensors(lambda found: found.update({EMBEDDING: torch.ones(rows, 32)}), trainable_token_indices=indices)
+
+
+def embedding_beside_factors(change: Callable[[torch.Tensor], object], *, dtype: torch.dtype = torch.bfloat16) -> Harm:
+    """Factors of the embedding, and the copy of it that PEFT stores beside them."""
+
+    def harm(place: Place) -> None:
+        (copy,) = (
+            found["model.embed_tokens.weight"].to(dtype)
+            for path in place.base.glob("*.safetensors")
+            if "model.embed_tokens.weight" in (found := load_file(path))
+        )
+        change(copy)
+        trained = {f"{TABLE}.lora_embedding_A": torch.ones(4, 64), f"{TABLE}.lora_embedding_B": torch.ones(32, 4)}
+        write_adapter(place.adapter, factors() | trained | {f"{TABLE}.base_layer.weight": copy})
+
+    return harm
 
 
 def as_pickle(place: Place) -> None:
@@ -177,6 +195,7 @@ TENSORS = [
     row("one module with and without its model's prefix", "DuplicateTarget", ("q_proj",), tensors(lambda found: found.update({name.replace("model.model.model", "model.model"): found[name].clone() for name in (A, B)}))),
     row("use_dora without magnitudes", "MalformedAdapter", (WEIGHTS, "down_proj", "lora_magnitude_vector", "use_dora"), config(use_dora=True)),
     row("magnitudes without use_dora", "MalformedAdapter", (WEIGHTS, "q_proj", "lora_magnitude_vector", "use_dora"), replaced(f"{Q}.lora_magnitude_vector", torch.ones(32))),
+    row("another base's embedding beside factors of it", "WrongBase", (WEIGHTS, f"{TABLE}.base_layer.weight", "other numbers"), embedding_beside_factors(lambda copy: copy[63, 31].add_(0.01))),
     row("a magnitude without factors", "MalformedAdapter", (WEIGHTS, "q_proj", "lora_magnitude_vector", "no factors"), tensors(lambda found: (found.clear(), found.update({f"{Q}.lora_magnitude_vector": torch.ones(32)})), use_dora=True)),
     row("a base weight of a module the base does not have", "UnmatchedKeys", ("layers.7", "another model"), replaced(f"{Q.replace('s.0', 's.7')}.base_layer.weight", torch.ones(32, 32))),
     row("only a base weight the base does not have", "WrongBase", ("layers.7", "another model"), tensors(lambda found: (found.clear(), found.update({f"{Q.replace('s.0', 's.7')}.base_layer.weight": torch.ones(32, 32)})))),
@@ -210,6 +229,14 @@ def test_a_config_is_refused(place: Place, capsys: pytest.CaptureFixture[str], r
 def test_tensors_are_refused(place: Place, capsys: pytest.CaptureFixture[str], row: Row) -> None:
     row.harm(place)
     check_refused(place, capsys, reason=row.reason, words=row.words)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_a_copy_of_the_base_s_embedding_is_accepted_in_the_dtype_it_was_trained_in(
+    place: Place, dtype: torch.dtype
+) -> None:
+    embedding_beside_factors(lambda copy: copy, dtype=dtype)(place)
+    assert run(place.arguments("merge")) == 0
 
 
 def test_another_base_can_be_allowed_and_is_warned_of(place: Place) -> None:

@@ -85,7 +85,7 @@ class _Reading:
         return any(f".{name}." in f".{module}." for name in self._adapter.config.saved_modules)
 
     def _start(self, module: str, entry: Entry, *, name: str) -> None:
-        """PEFT stores the frozen weight of a targeted embedding too. It is the base's, unless tokens were added."""
+        """PEFT stores the frozen weight of a targeted embedding too. It is the base's (stored_copies.py), unless tokens were added."""
         self._check_shape(module, entry, name=name)
         if entry.shape != self._targets.origin(name).shape:
             self._changes.of(name).start = whole_tensor(entry, index=self._index, saved=False)

@@ -30,6 +30,8 @@ from lora_job.merge.publish import Partial, check_separate, is_begun, open_parti
 from lora_job.merge.recipe import ENGINE_VERSION, Recipe
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
 from lora_job.merge.source_digests import SourceDigests
+from lora_job.merge.stored_copies import check_stored_copies
+from lora_job.merge.targets import Targets
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
 from lora_job.model_config import ModelConfig, read_config, serving_figures
 from lora_job.outcome import Infrastructure, Refused, Terminated
@@ -92,6 +94,8 @@ def inspect_sources(request: MergeRequest) -> Inspected:
         warnings += [Warned(code="Adapter", message=text) for text in adapter.warnings]
         warnings += _idle(adapter)
     plan = build_plan(base=base, config=config, adapters=adapters, recipe=request.recipe)
+    for adapter in adapters:
+        check_stored_copies(adapter, targets=Targets(base=base, config=config))
     plan = quantized_plan(plan, config=config, recipe=request.recipe)
     sidecars = gather_sidecars(
         base=request.base,
