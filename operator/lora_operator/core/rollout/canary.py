@@ -155,6 +155,9 @@ def _scale(s: Situation, proof: Proof) -> Move:
     live = s.observed.workload(proof.revision.revision)
     if live.deployment is not None and live.replicas == candidate_replicas(s, s.status):
         return _goes_on(s, step=replace(proof.step, sub=Sub.WAIT_READY))
+    lost = late(s, proof)
+    if lost is not None:
+        return give_up(s, proof, lost=lost)
     return wait_for(s, proof, reason=Reason.STEPPING, message=proof.step.message, until=s.after(1))
 
 

@@ -50,11 +50,11 @@ def examine(s: Situation) -> Proof | Move:
 
 def until_proven(s: Situation, proof: Proof, *, reason: Reason) -> Move | None:
     """Waits for the candidate or gives it up; None once all its pods are ready and answered as validated."""
+    if proof.health.verified and proof.health.lost is None:
+        return None  # late or not: where no rollback is automatic it may have been waited for beyond its deadline
     lost = proof.health.lost or late(s, proof)
     if lost is not None:
         return give_up(s, proof, lost=lost)
-    if proof.health.verified:
-        return None
     return wait_for(s, proof, reason=reason, message=proof.health.message)
 
 

@@ -37,6 +37,9 @@ from lora_operator.core.rollout.steady import blocked, given_up, steady
 
 __all__ = ["decide", "starting_goal"]
 
+# Phases in which a candidate may have requests.
+_WITH_REQUESTS = frozenset({Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.PAUSED})
+
 
 def decide(observed: Observed, *, now: datetime) -> Plan:
     """The next plan."""
@@ -140,7 +143,7 @@ def _superseded(s: Situation) -> Move | None:
 def _breaker(s: Situation) -> Move | None:
     """The candidate gets requests and has no pod left, while the old version still serves: back at once, paused or not."""
     candidate, stable = s.status.candidate, s.status.stable
-    if s.status.phase not in (Phase.STEPPING, Phase.SWITCHING, Phase.PAUSED) or candidate is None or stable is None:
+    if s.status.phase not in _WITH_REQUESTS or candidate is None or stable is None:
         return None
     share = max(candidate.weight, candidate.target_weight or 0)
     dead = share > 0 and s.observed.workload(candidate.revision).ready == 0

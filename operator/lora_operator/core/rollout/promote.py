@@ -74,13 +74,14 @@ def shifting(s: Situation, *, reason: Reason) -> Move | None:
     """Waits for the route or gives the candidate up; None once all requests are known to go to it."""
     candidate = s.status.candidate
     assert candidate is not None  # noqa: S101 (only a candidate is shifted to)
-    if s.observed.workload(candidate.revision).ready == 0 and candidate.weight == 0:
+    dead = s.observed.workload(candidate.revision).ready == 0
+    if dead:
         lost = _lost(s, candidate, record_of(s, candidate))
         if lost is not None:
             return lost
     verdict = verdict_of(s, s.status)
     if verdict is not None and verdict.confirmed:
-        return None
+        return _held_back(s, candidate) if dead and _stable_answers(s) else None
     blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
     message = "" if verdict is None else verdict.message
     return _keep(
@@ -89,6 +90,20 @@ def shifting(s: Situation, *, reason: Reason) -> Move | None:
         message=message or f"revision {candidate.revision} takes all traffic",
         warning=blocked,
     )
+
+
+def _stable_answers(s: Situation) -> bool:
+    return s.status.stable is not None and s.observed.workload(s.status.stable.revision).ready > 0
+
+
+def _held_back(s: Situation, candidate: Version) -> Move:
+    """A promotion now would stop the only version that answers."""
+    message = f"revision {candidate.revision} should answer all requests and none of its pods is ready"
+    way = (
+        "" if s.spec.rollback_automatic else f"; annotate loraops.dev/abort={candidate.revision}/<any word> to go back"
+    )
+    held = _keep(s, reason=Reason.CAPACITY_LOST, message=message + way, warning=True)
+    return replace(held, stalled=not s.spec.rollback_automatic)
 
 
 def _keep(s: Situation, *, reason: Reason, message: str, warning: bool = False) -> Move:
@@ -109,7 +124,7 @@ def _keep(s: Situation, *, reason: Reason, message: str, warning: bool = False) 
 
 
 def _lost(s: Situation, candidate: Version, revision: Revision | None) -> Move | None:
-    """A candidate that lost its last pod before it got traffic is waited for until the deadline, then given up."""
+    """A candidate without a ready pod is waited for until the deadline, then given up."""
     step = s.status.step
     assert step is not None  # noqa: S101 (a promotion has a step)
     if revision is None:

@@ -37,11 +37,11 @@ def advance_replacement(s: Situation) -> Move:
         return proof
     if proof.step.sub is Sub.STABLE_DOWN:
         return _stable_down(s, proof.revision, step=proof.step)
+    if proof.health.verified and proof.health.lost is None:
+        return begin_promotion(s, proof.revision)
     lost = proof.health.lost or late(s, proof)
     if lost is not None:
         return _give_up(s, proof, lost=lost)
-    if proof.health.verified:
-        return begin_promotion(s, proof.revision)
     return wait_for(s, proof, reason=Reason.REPLACING, message=proof.health.message)
 
 
