@@ -353,8 +353,10 @@ class Cluster:
         return pairs
 
     def named(self) -> set[str]:
-        """Revisions that anything sends requests to."""
-        return set(self.shares()).union(*self.ingress_pairs().values())
+        """Revisions that anything sends requests to: a route left behind by another kind of traffic does too."""
+        rules = (rule for route in self.every(HTTP_ROUTE) for rule in route["spec"]["rules"])
+        backends = {ref["name"].rsplit("-", 1)[1] for rule in rules for ref in rule["backendRefs"] if ref["weight"]}
+        return backends.union(self.shares(), *self.ingress_pairs().values())
 
     def _shares_of(self, selector: Mapping[str, str]) -> dict[str, int]:
         """Every ready pod that a selector names gets the same; whole percents, the first name of a tie rounded up."""

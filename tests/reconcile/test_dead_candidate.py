@@ -30,7 +30,7 @@ def lose(driver: Driver, name: str) -> None:
 
 @pytest.mark.parametrize("strategy", [CANARY, BLUE_GREEN, {"type": "Replace"}], ids=["Canary", "BlueGreen", "Replace"])
 @pytest.mark.parametrize("takes", [True, False], ids=["a quick Gateway", "a Gateway that never takes the route"])
-def test_a_candidate_that_dies_in_the_promotion_is_left_and_never_becomes_stable(strategy: Json, takes: bool) -> None:  # noqa: FBT001
+def test_a_candidate_that_dies_in_the_promotion_is_left_and_never_becomes_stable(strategy: Json, takes: bool) -> None:
     driver = started(strategy)
     driver.until("Switching" if strategy is BLUE_GREEN else "Promoting", sub="Shift")
     driver.cluster.gateway_takes = takes

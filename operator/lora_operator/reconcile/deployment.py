@@ -123,7 +123,7 @@ class DeploymentReconciler:
             workloads=self._workloads(owner, pods),
             router=router,
             route=route,
-            other_routes=tuple(self._other_routes(owner, route, spec)),
+            other_routes=tuple(self._other_routes(owner, route, spec, pods=pods)),
             answers=self._answers(pods),
             refusal=self._refusals.get(owner.uid),
         )
@@ -222,7 +222,9 @@ class DeploymentReconciler:
         }
         return {name: obj for name, obj in found.items() if obj is not None}
 
-    def _other_routes(self, owner: Owner, route: RouteState | None, spec: Deployment | None) -> Iterable[RouteState]:
+    def _other_routes(
+        self, owner: Owner, route: RouteState | None, spec: Deployment | None, *, pods: Sequence[Pod]
+    ) -> Iterable[RouteState]:
         """Ours of a kind that the spec no longer asks for; with an unreadable spec, all of ours."""
         for known in every_router():
             kind = known.kind
@@ -240,6 +242,7 @@ class DeploymentReconciler:
                         accepted=False,
                         reason=Reason.PROMOTING,
                         message="",
+                        named=known.named_by(live, owner=owner, pods=pods),
                     )
 
     def _answers(self, pods: Iterable[Pod]) -> Mapping[str, Answer]:

@@ -23,6 +23,9 @@ class ReadingRouter(Router, Protocol):
     def names(self, owner: Owner) -> tuple[str, ...]:
         """Of all objects that may make up the route, that of the deployment itself first."""
 
+    def named_by(self, live: Json, *, owner: Owner, pods: Sequence[Pod]) -> frozenset[str]:
+        """Revisions that one of its objects may send requests to."""
+
     async def read(
         self, kube: Kube, *, owner: Owner, cached: Mapping[str, Json], fresh: bool, pods: Sequence[Pod] = ()
     ) -> RouteState | None:

@@ -37,6 +37,18 @@ class GatewayRouter:
         """One HTTPRoute."""
         return (owner.name,)
 
+    def named_by(
+        self,
+        live: Json,
+        *,
+        owner: Owner,
+        pods: Sequence[Pod],  # noqa: ARG002 (backends are in the route itself)
+    ) -> frozenset[str]:
+        """Every backend of every rule, whatever its weight."""
+        rules = live["spec"].get("rules") or ()
+        backends = (backend for rule in rules for backend in rule.get("backendRefs") or ())
+        return frozenset(str(backend["name"]).removeprefix(f"{owner.name}-") for backend in backends)
+
     async def read(
         self,
         kube: Kube,
@@ -44,7 +56,7 @@ class GatewayRouter:
         owner: Owner,
         cached: Mapping[str, Json],
         fresh: bool,
-        pods: Sequence[Pod] = (),  # noqa: ARG002 (weights are in the route itself)
+        pods: Sequence[Pod] = (),
     ) -> RouteState | None:
         """The route, and the Gateways it hangs on."""
         known = cached.get(owner.name)
@@ -73,6 +85,7 @@ class GatewayRouter:
             reason=reason,
             message=message,
             endpoints=endpoints,
+            named=self.named_by(live, owner=owner, pods=pods),
         )
 
     def write(

@@ -7,7 +7,7 @@ An Ingress has no word of acceptance, so it is confirmed as soon as the API serv
 follow within a second, and no pod of the old revision goes before the drain, which is never shorter than that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lora_operator.api.deployment import IngressTraffic
 from lora_operator.api.kinds import INGRESS
@@ -39,6 +39,16 @@ class IngressRouter:
         """Of all objects that may make up the route."""
         return ingress_names(owner)
 
+    def named_by(
+        self,
+        live: Json,
+        *,
+        owner: Owner,
+        pods: Sequence[Pod],  # noqa: ARG002 (the backend is in the Ingress itself)
+    ) -> frozenset[str]:
+        """The backend of every path, a twin's too whatever its weight."""
+        return frozenset(_revisions(live, owner=owner))
+
     async def read(
         self,
         kube: Kube,
@@ -46,7 +56,7 @@ class IngressRouter:
         owner: Owner,
         cached: Mapping[str, Json],
         fresh: bool,
-        pods: Sequence[Pod] = (),  # noqa: ARG002 (weights are in the route itself)
+        pods: Sequence[Pod] = (),
     ) -> RouteState | None:
         """The Ingresses as they are; None when there is none."""
         found = dict(cached)
@@ -68,6 +78,7 @@ class IngressRouter:
             message="",
             endpoints=self._endpoints(main),
             others=tuple(obj for obj in objects if obj is not main),
+            named=frozenset().union(*(self.named_by(obj, owner=owner, pods=pods) for obj in objects)),
         )
 
     def write(
@@ -132,8 +143,11 @@ def _shares(primary: Json, twin: Json | None, *, owner: Owner) -> Mapping[str, i
 
 def _revision(ingress: Json, *, owner: Owner) -> str:
     """Of the backend of its first path; our Ingresses name one Service only."""
+    return next(iter(_revisions(ingress, owner=owner)), "")
+
+
+def _revisions(ingress: Json, *, owner: Owner) -> Iterable[str]:
     for rule in ingress["spec"].get("rules") or ():
         for path in (rule.get("http") or {}).get("paths") or ():
             name = str(((path.get("backend") or {}).get("service") or {}).get("name", ""))
-            return name.removeprefix(f"{owner.name}-")
-    return ""
+            yield name.removeprefix(f"{owner.name}-")

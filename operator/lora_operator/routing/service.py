@@ -41,6 +41,20 @@ class ServiceRouter:
         """One Service."""
         return (owner.name,)
 
+    def named_by(
+        self,
+        live: Json,
+        *,
+        owner: Owner,  # noqa: ARG002 (its selector names revisions, not objects)
+        pods: Sequence[Pod],
+    ) -> frozenset[str]:
+        """The revision of the selector; of a shared one those of all pods in service, ready or not."""
+        selector = _selector(live)
+        if LABEL_REVISION in selector:
+            return frozenset({selector[LABEL_REVISION]})
+        in_it = (pod.revision for pod in pods if pod.in_service)
+        return frozenset(in_it if LABEL_IN_SERVICE in selector else ())
+
     async def read(
         self, kube: Kube, *, owner: Owner, cached: Mapping[str, Json], fresh: bool, pods: Sequence[Pod] = ()
     ) -> RouteState | None:
@@ -59,6 +73,7 @@ class ServiceRouter:
             message="",
             endpoints=(f"http://{owner.name}.{owner.namespace}.svc/v1/chat/completions",),
             pods=tuple(pods),
+            named=self.named_by(live, owner=owner, pods=pods),
         )
 
     def write(

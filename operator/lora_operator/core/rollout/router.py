@@ -32,6 +32,7 @@ class RouteState:
     endpoints: tuple[str, ...] = ()  # where clients reach it
     pods: tuple[Pod, ...] = ()  # of all versions, for a router that shares requests by pods
     others: tuple[Mapping[str, Any], ...] = ()  # further objects that the route is made of
+    named: frozenset[str] = frozenset()  # revisions that any of its objects may send requests to, agreeing or not
 
     @property
     def objects(self) -> tuple[Mapping[str, Any], ...]:

@@ -8,6 +8,7 @@ longer names the revision.
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from lora_operator.api.reasons import Reason
 from lora_operator.core.build.compare import says_all_of
 from lora_operator.core.build.deployment import build_deployment
 from lora_operator.core.build.revision import Revision
@@ -87,7 +88,11 @@ def keep_stable(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
 
 
 def keep_route(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
-    """The route as status says, unless that would give weight to a version without a ready pod."""
+    """The route as status says, unless that would give weight to a version without a ready pod.
+
+    Once it is confirmed, in whatever phase, the route of a former spec.traffic goes: until then that one serves, and what
+    it names is drained by nobody.
+    """
     router, weights = s.observed.router, weights_of(status)
     if router is None:
         return ()
@@ -99,14 +104,22 @@ def keep_route(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
             return ()
     named = next((versions[revision] for revision in weights), None)
     record = None if named is None else record_of(s, named)
-    return router.write(s.observed.owner, route=route, revision=record, weights=weights)
+    written = router.write(s.observed.owner, route=route, revision=record, weights=weights)
+    if written or not router.verify(route=route, weights=weights).confirmed:
+        return written
+    return tuple(delete_object(other.kind, other.live) for other in s.observed.other_routes)
 
 
 def verdict_of(s: Situation, status: RolloutStatus) -> Verdict | None:
-    """Whether traffic flows as status says; None when there is no router to ask."""
+    """Whether traffic flows as status says, through nothing else too; None when there is no router to ask."""
     if s.observed.router is None:
         return None
-    return s.observed.router.verify(route=s.observed.route, weights=weights_of(status))
+    verdict = s.observed.router.verify(route=s.observed.route, weights=weights_of(status))
+    others = ", ".join(f"{other.kind.kind} {other.name}" for other in s.observed.other_routes)
+    if others and verdict.confirmed:
+        message = f"{others} of the former spec.traffic still takes requests and is being removed"
+        return Verdict(confirmed=False, reason=Reason.PROMOTING, message=message, written=True)
+    return verdict
 
 
 @dataclass(frozen=True)
@@ -145,8 +158,9 @@ def drain_previous(s: Situation, status: RolloutStatus) -> Drain:
 
 
 def named_in_route(s: Situation, revision: str) -> bool:
-    """Whether the live route still sends anything there."""
-    return s.observed.route is not None and revision in s.observed.route.weights
+    """Whether a live route still sends anything there: the declared one, or what a former spec.traffic left."""
+    routes = (*s.observed.other_routes, *([s.observed.route] if s.observed.route is not None else []))
+    return any(revision in route.named for route in routes)
 
 
 def prune(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
@@ -161,7 +175,6 @@ def prune(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
             continue
         take_away = scale_to_zero if revision in kept else remove_revision
         effects += take_away(s.observed, revision)
-    effects += [delete_object(route.kind, route.live) for route in s.observed.other_routes]
     return tuple(effects)
 
 
