@@ -495,3 +495,67 @@ def test_a_weight_that_pods_cannot_show_is_refused_with_the_nearest(replicas: in
     assert f"steps[0].setWeight: found {step}" in driver.condition("Ready")["message"]
     assert f"(nearest: {nearest})" in driver.condition("Ready")["message"]
     assert (driver.condition("Stalled")["status"], shares(driver)) == ("True", {"v1": 100})
+
+
+def test_replicas_that_cannot_show_the_held_weight_are_complained_about_until_they_can() -> None:
+    driver = started(weight(25), pause(600), weight(50), APPROVAL, traffic=SERVICE_TRAFFIC)
+    driver.until("Stepping", sub="Bake")
+    driver.cluster.tick(300)
+    driver.edit(lambda spec: spec.update(replicas=2))
+    driver.run()
+    assert (driver.status["phase"], driver.condition("Ready")["reason"]) == ("Paused", "WeightNotReachable")
+    message = driver.condition("Ready")["message"]
+    assert message.startswith("spec.replicas: found 2, expected a number that shows weight 25 within 5 points")
+    assert "(nearest: 33)" in message
+    assert f"loraops.dev/promote-full={candidate(driver)}/" in message
+    driver.cluster.tick(86400)
+    driver.run()
+    assert driver.status["step"]["index"] == 1, "no further step"
+    driver.edit(lambda spec: spec.update(replicas=4))
+    driver.look(2)
+    begun = driver.cluster.now
+    driver.until("Stepping", index=2)
+    assert timedelta(seconds=240) <= driver.cluster.now - begun <= timedelta(seconds=310), "its time stood still"
+    driver.run()
+    assert shares(driver) == {"v1": 50, "v2": 50}
+
+
+@pytest.mark.parametrize("way_out", ["promote", "replicas", "abort"])
+def test_replicas_edited_during_an_approval_are_complained_about_and_a_person_finds_a_way_out(way_out: str) -> None:
+    driver = started(weight(25), APPROVAL, weight(50), APPROVAL, traffic=SERVICE_TRAFFIC)
+    driver.run()
+    driver.run(lambda: driver.edit(lambda spec: spec.update(replicas=2)))
+    assert driver.condition("Ready")["reason"] == "WeightNotReachable"
+    if way_out == "replicas":
+        driver.run(lambda: driver.edit(lambda spec: spec.update(replicas=4)))
+        assert (driver.status["pause"]["reason"], shares(driver)) == ("AwaitingPromote", {"v1": 75, "v2": 25})
+    else:
+        driver.run(lambda: ask(driver, way_out, f"{candidate(driver)}/1"))
+        assert shares(driver) == ({"v1": 50, "v2": 50} if way_out == "promote" else {"v1": 100})
+
+
+def test_a_later_step_edited_to_what_pods_cannot_show_moves_nothing() -> None:
+    driver = started(weight(25), pause(60), weight(50), APPROVAL, traffic=SERVICE_TRAFFIC)
+    driver.until("Stepping", sub="Bake")
+    driver.edit(lambda spec: spec["strategy"].update(canary(weight(25), pause(60), weight(90), APPROVAL)))
+    driver.run()
+    assert (driver.status["pause"]["reason"], shares(driver)) == ("WeightNotReachable", {"v1": 75, "v2": 25})
+    assert "steps[2].setWeight: found 90" in driver.condition("Ready")["message"]
+    ask(driver, "resume", f"{candidate(driver)}/1")
+    driver.run()
+    assert driver.status["lastRequests"]["resume"]["result"].startswith("Ignored: the weight cannot be shown")
+    driver.run(lambda: ask(driver, "promote-full", f"{candidate(driver)}/1"))
+    assert (driver.status["phase"], served(driver)) == ("Stable", "v2")
+
+
+@pytest.mark.parametrize("traffic", [None, SERVICE_TRAFFIC], ids=["Gateway", "plain Service"])
+def test_zero_replicas_in_the_middle_leave_the_old_version_a_pod_until_the_rollout_is_over_t2(
+    traffic: Json | None,
+) -> None:
+    driver = started(weight(50), APPROVAL, traffic=traffic)
+    driver.run()
+    driver.run(lambda: driver.edit(lambda spec: spec.update(replicas=0)))
+    assert (driver.status["phase"], replicas(driver)) == ("Paused", {"v1": 1, "v2": 1})
+    ask(driver, "abort", f"{candidate(driver)}/1")
+    driver.until("Aborting", sub="Drain")
+    assert (replicas(driver)["v1"], shares(driver)) == (1, {"v1": 100})

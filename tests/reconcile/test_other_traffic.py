@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from lora_operator.api.kinds import HTTP_ROUTE, INGRESS, SERVICE
+from tests.fakes.cluster import Cluster
 from tests.fakes.rollout_driver import NAME, Driver, ask, candidate, point_to, replicas, served, shares, stable
+from tests.fakes.rollout_driver import started as begun
 
 Json = dict[str, Any]
 CANARY: Json = {"type": "Canary", "canary": {"steps": [{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}]}}
@@ -91,3 +93,18 @@ def test_twins_that_disagree_still_name_the_candidate_and_its_pods_stay_until_th
     driver.look()
     assert replicas(driver)["v2"] == 1
     assert driver.cluster.peek(INGRESS, "fin-health-canary") is None
+
+
+def test_ingresses_that_cannot_rewrite_a_path_are_refused_and_the_gateway_goes_on_with_all_paths() -> None:
+    cluster = Cluster()
+    begun(cluster, traffic=TRAFFIC["gateway"])
+    driver = Driver(cluster, profiles={"transformers": {"image": "x", "routes": {"/v1/models": "/models"}}})
+    driver.run()
+    change(driver, "ingress")
+    driver.look(5)
+    assert (exists(driver, "gateway"), exists(driver, "ingress")) == (True, False)
+    assert (driver.condition("Ready")["reason"], driver.condition("Stalled")["status"]) == ("Invalid", "True")
+    assert "found profile transformers, which rewrites /v1/models" in driver.condition("Ready")["message"]
+    change(driver, "service")
+    driver.run()
+    assert (exists(driver, "gateway"), driver.condition("Ready")["status"]) == (False, "True")

@@ -167,3 +167,10 @@ async def test_a_foreign_route_is_neither_written_nor_deleted() -> None:
     revision: Any = type("R", (), {"routes": ROUTES})()
     for weights in ({}, WEIGHTS):
         assert GatewayRouter(TRAFFIC).write(OWNER, route=state, revision=revision, weights=weights) == ()
+
+
+async def test_rules_that_disagree_still_name_every_backend() -> None:
+    live = route()
+    live["spec"]["rules"][0]["backendRefs"] = live["spec"]["rules"][0]["backendRefs"][:1]
+    state = await read(live)
+    assert (state.weights, state.named) == ({}, frozenset(WEIGHTS))

@@ -123,7 +123,7 @@ class DeploymentReconciler:
             workloads=self._workloads(owner, pods),
             router=router,
             route=route,
-            other_routes=tuple(self._other_routes(owner, route, spec, pods=pods)),
+            other_routes=tuple(await self._other_routes(owner, route, spec, pods=pods)),
             answers=self._answers(pods),
             refusal=self._refusals.get(owner.uid),
         )
@@ -222,28 +222,35 @@ class DeploymentReconciler:
         }
         return {name: obj for name, obj in found.items() if obj is not None}
 
-    def _other_routes(
+    async def _other_routes(
         self, owner: Owner, route: RouteState | None, spec: Deployment | None, *, pods: Sequence[Pod]
-    ) -> Iterable[RouteState]:
-        """Ours of a kind that the spec no longer asks for; with an unreadable spec, all of ours."""
+    ) -> Sequence[RouteState]:
+        """Ours of a kind that the spec no longer asks for, one for each object; with an unreadable spec, all of ours."""
+        found: list[RouteState] = []
         for known in every_router():
             kind = known.kind
             current = route is not None and route.kind is kind
             wanted = spec is not None and router_for(spec.traffic, replicas=spec.replicas).kind is kind
-            if current or wanted:
+            cached = {
+                name: obj for name, obj in self._cached_route(owner, known).items() if is_owned(obj, uid=owner.uid)
+            }
+            if current or wanted or not cached:
                 continue
-            for live in self._cached_route(owner, known).values():
-                if is_owned(live, uid=owner.uid):
-                    yield RouteState(
-                        kind=kind,
-                        live=live,
-                        owned=True,
-                        weights={},
-                        accepted=False,
-                        reason=Reason.PROMOTING,
-                        message="",
-                        named=known.named_by(live, owner=owner, pods=pods),
-                    )
+            whole = await known.read(self._kube, owner=owner, cached=cached, fresh=False, pods=pods)
+            found += [
+                RouteState(
+                    kind=kind,
+                    live=live,
+                    owned=True,
+                    weights={} if whole is None else whole.weights,
+                    accepted=False,
+                    reason=Reason.PROMOTING,
+                    message="",
+                    named=known.named_by(live, owner=owner, pods=pods),
+                )
+                for live in cached.values()
+            ]
+        return found
 
     def _answers(self, pods: Iterable[Pod]) -> Mapping[str, Answer]:
         answers: dict[str, Answer] = {}

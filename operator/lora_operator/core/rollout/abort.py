@@ -26,6 +26,7 @@ from lora_operator.core.rollout.upkeep import (
     keep_stable,
     named_in_route,
     record_of,
+    stable_replicas,
     verdict_of,
 )
 from lora_operator.core.rollout.weights import TOTAL
@@ -84,7 +85,7 @@ def _capacity(s: Situation, step: Step) -> Move:
         return _wait(s, "the candidate leaves the GPU", effects=scale_to_zero(s.observed, candidate.revision))
     ready = s.observed.workload(stable.revision).ready
     if not _has_capacity(s, stable):
-        return _wait(s, f"the old version starts: {ready} of {s.spec.replicas} pods ready")
+        return _wait(s, f"the old version starts: {ready} of {stable_replicas(s, s.status)} pods ready")
     return _to_shift(s, step) if had_weight else _candidate_down(s)
 
 
@@ -102,7 +103,7 @@ def _has_capacity(s: Situation, stable: Version) -> bool:
         return True  # it serves already, or better than nobody; a missing pod is no reason to leave requests there
     missing = [pod for pod in live.staying if not pod.ready]
     no_room = all(pod.trouble is not None and pod.trouble.kind is TroubleKind.UNSCHEDULABLE for pod in missing)
-    return live.ready >= s.spec.replicas or (live.ready > 0 and bool(missing) and no_room)
+    return live.ready >= stable_replicas(s, s.status) or (live.ready > 0 and bool(missing) and no_room)
 
 
 def _to_shift(s: Situation, step: Step) -> Move:

@@ -8,7 +8,7 @@ from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import OnTimeout
 from lora_operator.core.rollout.abort import begin_abort
 from lora_operator.core.rollout.bluegreen import begin_switch
-from lora_operator.core.rollout.canary import next_step, steps_changed, take_back
+from lora_operator.core.rollout.canary import next_step, not_showable, pause_unshowable, steps_changed, take_back
 from lora_operator.core.rollout.candidate import examine, give_up
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import PAUSE_REQUESTED, SPEC_PAUSED, hold, may_pause, pause, resumed
@@ -38,7 +38,9 @@ def _paused(s: Situation) -> Move:
         return hold(s)
     if reason == Reason.STEPS_CHANGED:
         return hold(s) if steps_changed(s) else take_back(s)
-    return _waits(s)
+    if reason == Reason.WEIGHT_NOT_REACHABLE:
+        return pause_unshowable(s) if not_showable(s) else take_back(s)
+    return pause_unshowable(s) if not_showable(s) else _waits(s)
 
 
 def _goes_on(s: Situation) -> Move:

@@ -17,13 +17,24 @@ from lora_operator.api.strategy import CanaryStep, StrategyType
 from lora_operator.core.plan import Note
 from lora_operator.core.rollout.candidate import Proof, examine, give_up, late, until_proven, wait_for
 from lora_operator.core.rollout.move import Move, Situation
-from lora_operator.core.rollout.pausing import await_promote, pause, resumed
+from lora_operator.core.rollout.pausing import await_promote, hold, pause, resumed
 from lora_operator.core.rollout.promote import begin_promotion
 from lora_operator.core.rollout.status import Phase, Step, Sub
+from lora_operator.core.rollout.traffic import unshowable_step, unshowable_weight
 from lora_operator.core.rollout.upkeep import candidate_replicas, keep_route, verdict_of
 from lora_operator.core.rollout.weights import TOTAL
 
-__all__ = ["advance_steps", "begin_steps", "finish_steps", "next_step", "resume_steps", "steps_changed", "take_back"]
+__all__ = [
+    "advance_steps",
+    "begin_steps",
+    "finish_steps",
+    "next_step",
+    "not_showable",
+    "pause_unshowable",
+    "resume_steps",
+    "steps_changed",
+    "take_back",
+]
 
 
 def begin_steps(s: Situation) -> Move:
@@ -62,11 +73,23 @@ def steps_changed(s: Situation) -> bool:
     return len(strategy.steps) < taken or strategy.prefix(taken) != step.prefix
 
 
+def not_showable(s: Situation) -> str:
+    """Why the weight of the running step, or the one that is held, cannot be shown any more; empty where it can.
+
+    Replicas, traffic and the steps to come may be edited in the middle of a canary.
+    """
+    candidate, step = s.status.candidate, s.status.step
+    if candidate is None or step is None or step.index is None:
+        return ""
+    weighs = step.sub in (Sub.SCALE, Sub.WAIT_READY, Sub.SHIFT, Sub.CONFIRM)
+    if weighs:
+        return unshowable_step(s.spec, index=step.index)
+    return unshowable_weight(s.spec, weight=candidate.target_weight or 0)
+
+
 def take_back(s: Situation) -> Move:
-    """The edit was taken back: on as if nothing had been."""
-    return Move(
-        status=resumed(s), reason=Reason.STEPPING, message="the steps are what they were again", requeue_at=s.now
-    )
+    """The edit was taken back, or another made up for it: on as if nothing had been."""
+    return Move(status=resumed(s), reason=Reason.STEPPING, message="what stood in the way is gone", requeue_at=s.now)
 
 
 def advance_steps(s: Situation) -> Move:
@@ -78,8 +101,17 @@ def advance_steps(s: Situation) -> Move:
         if _index(step) == step.of:
             return _enter(s, index=_index(step))
         s = replace(s, status=replace(s.status, step=replace(step, of=count)))
+    if not_showable(s):
+        return pause_unshowable(s)
     proof = examine(s)
     return proof if isinstance(proof, Move) else _advance(s, proof)
+
+
+def pause_unshowable(s: Situation) -> Move:
+    """Begins or keeps that pause, and says why."""
+    again = s.status.pause is not None and s.status.pause.reason == Reason.WEIGHT_NOT_REACHABLE
+    held = hold(s) if again else pause(s, reason=Reason.WEIGHT_NOT_REACHABLE)
+    return replace(held, message=f"{not_showable(s)}; {held.message}", warning=True)
 
 
 def _advance(s: Situation, proof: Proof) -> Move:

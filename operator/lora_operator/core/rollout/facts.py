@@ -1,6 +1,6 @@
 """Observed facts and conditions of the status: only what was seen in this snapshot, and nothing that moves with the clock."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -40,12 +40,18 @@ def with_facts(observed: Observed, status: RolloutStatus) -> RolloutStatus:
 def _seen(observed: Observed, version: Version | None) -> Version | None:
     if version is None:
         return None
-    weights = {} if observed.route is None or not observed.route.owned else observed.route.weights
     return replace(
         version,
-        weight=weights.get(version.revision, 0),
+        weight=_weights(observed).get(version.revision, 0),
         ready_replicas=observed.workload(version.revision).ready,
     )
+
+
+def _weights(observed: Observed) -> Mapping[str, int]:
+    """Shares of requests through the declared route; until it exists through the one of a former spec.traffic."""
+    if observed.route is not None:
+        return observed.route.weights if observed.route.owned else {}
+    return next((other.weights for other in observed.other_routes), {})
 
 
 def _selector(observed: Observed, stable: Version | None) -> str:

@@ -4,6 +4,7 @@
     pause request     PauseRequested    ends with resume or promote
     an approval       AwaitingPromote   ends with promote, or when its time is over (approval.py)
     edited steps      StepsChanged      ends with resume or promote, or when the edit is taken back (canary.py)
+    too few pods      WeightNotReachable  ends when the plain Service can show the weight (canary.py)
 
 Not paused: a switch or a promotion that has begun, an abort, and a version that already gave up its GPU (that would only
 prolong the downtime).
@@ -37,6 +38,9 @@ _WORDS = {
     Reason.STEPS_CHANGED: (
         "steps that were already taken are not what they were; annotate loraops.dev/resume={revision}/<any word> to go on with "
         "the first step of the new list whose weight is not lower, or abort"
+    ),
+    Reason.WEIGHT_NOT_REACHABLE: (
+        "goes on by itself when the weight can be shown; or annotate loraops.dev/promote-full={revision}/<any word>, or abort"
     ),
     Reason.NOT_SUPPORTED_YET: (
         "the next step is an analysis, which is not built in this version; look at the metrics yourself and annotate "

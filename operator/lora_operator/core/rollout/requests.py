@@ -68,6 +68,8 @@ def _resume(s: Situation) -> Move | str:
         return resume_steps(s)
     if reason == SPEC_PAUSED:
         return "spec.paused is true; set it to false"
+    if reason == Reason.WEIGHT_NOT_REACHABLE:
+        return "the weight cannot be shown; see condition Ready for the ways out"
     return "it waits for promote" if reason else "it is not paused"
 
 

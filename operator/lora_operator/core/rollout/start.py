@@ -8,10 +8,8 @@ BlueGreen, Canary                          Preparing beside the old version, or 
 
 from dataclasses import replace
 
-from lora_operator.api.deployment import IngressTraffic, ServiceTraffic
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import StrategyType
-from lora_operator.core.build.ingress import not_routable
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.plan import Note
 from lora_operator.core.rollout.capacity import Fit, GpuNeed, fit_of
@@ -19,9 +17,9 @@ from lora_operator.core.rollout.children import keep_revision
 from lora_operator.core.rollout.goal import Block, Goal, build_revision, need_of
 from lora_operator.core.rollout.move import Move, Situation, earliest
 from lora_operator.core.rollout.replace import downtime_note
-from lora_operator.core.rollout.share import nearest_share, reachable
 from lora_operator.core.rollout.status import Downtime, Phase, RolloutStatus, Step, Sub
 from lora_operator.core.rollout.steady import blocked
+from lora_operator.core.rollout.traffic import unroutable, unshowable_step
 from lora_operator.core.rollout.upkeep import (
     candidate_replicas,
     keep_candidate,
@@ -43,9 +41,9 @@ def begin_rollout(s: Situation, goal: Goal) -> Move:
     revision = build_revision(s.observed, goal)
     if isinstance(revision, Block):
         return blocked(s, revision)
-    unreachable = _not_routable(s, revision) or _unreachable(s)
-    if unreachable is not None:
-        return blocked(s, unreachable)
+    refused = _refused(s, revision)
+    if refused is not None:
+        return blocked(s, refused)
     need = need_of(s.observed, goal)
     fit = _fit(s, need)
     waits_for_previous = fit is Fit.AFTER_STABLE and s.status.previous is not None
@@ -154,34 +152,14 @@ def _insufficient(s: Situation, *, need: GpuNeed, fit: Fit) -> Block:
     return Block(reason=reason, message=f"needs {asked}; {where} {total} in all, {free} free; {way}", stalled=never)
 
 
-def _not_routable(s: Situation, revision: Revision) -> Block | None:
-    path = not_routable(revision.routes) if isinstance(s.spec.traffic, IngressTraffic) else ""
-    if not path:
-        return None
-    return Block(
-        reason=Reason.INVALID,
-        message=f"spec.traffic.ingress: found profile {revision.profile}, which rewrites {path}; expected a profile that rewrites "
-        "/api/v1/inference and /api/v1/health alone, because an Ingress has one rewrite; use a gateway",
-        stalled=True,
-    )
-
-
-def _unreachable(s: Situation) -> Block | None:
-    """The plain Service shares requests by numbers of pods, which cannot say every weight."""
-    if not (_beside(s) and s.spec.strategy.type is StrategyType.CANARY and isinstance(s.spec.traffic, ServiceTraffic)):
-        return None
-    for index, step in enumerate(s.spec.strategy.steps):
-        if step.weight is None or reachable(replicas=s.spec.replicas, weight=step.weight):
-            continue
-        nearest = nearest_share(replicas=s.spec.replicas, weight=step.weight)
-        return Block(
-            reason=Reason.WEIGHT_NOT_REACHABLE,
-            message=f"spec.strategy.canary.steps[{index}].setWeight: found {step.weight}, expected a weight within 5 points of "
-            f"what {s.spec.replicas} replicas can show through a plain Service (nearest: {nearest}); "
-            "take that weight, more replicas, or a gateway",
-            stalled=True,
-        )
-    return None
+def _refused(s: Situation, revision: Revision) -> Block | None:
+    """What the declared traffic can never bring to its pods."""
+    message = unroutable(s.spec, revision)
+    if message:
+        return Block(reason=Reason.INVALID, message=message, stalled=True)
+    steps = range(len(s.spec.strategy.steps)) if _beside(s) else ()
+    message = next((said for index in steps if (said := unshowable_step(s.spec, index=index))), "")
+    return Block(reason=Reason.WEIGHT_NOT_REACHABLE, message=message, stalled=True) if message else None
 
 
 def _effective(goal: Goal) -> dict[str, object]:

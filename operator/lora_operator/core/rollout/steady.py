@@ -51,6 +51,7 @@ def steady(s: Situation, goal: Goal) -> Move:
             kept,
             reason=verdict.reason if verdict is not None and verdict.reason is not Reason.STABLE else Reason.PROMOTING,
             message=(verdict.message if verdict is not None else "") or "waiting for the route to be confirmed",
+            stalled=verdict is not None and verdict.reason is Reason.INVALID,
             requeue_at=earliest(kept.requeue_at, s.after(CONFIRM_SECONDS)),
         )
     if ready < s.spec.replicas:

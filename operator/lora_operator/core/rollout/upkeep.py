@@ -17,7 +17,8 @@ from lora_operator.core.rollout.children import delete_object, keep_revision, re
 from lora_operator.core.rollout.goal import Block, Goal, build_revision
 from lora_operator.core.rollout.move import Situation
 from lora_operator.core.rollout.router import Verdict
-from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
+from lora_operator.core.rollout.status import IN_FLIGHT, Phase, RolloutStatus, Version
+from lora_operator.core.rollout.traffic import unroutable
 from lora_operator.core.rollout.weights import TOTAL, weights_of
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "prune",
     "record_of",
     "release_previous",
+    "stable_replicas",
     "verdict_of",
 ]
 
@@ -55,9 +57,18 @@ def record_of(s: Situation, version: Version) -> Revision | None:
 
 
 def stable_replicas(s: Situation, status: RolloutStatus) -> int:
-    """Declared replicas, or none while Replace has to lend the GPU to the candidate."""
-    lent = status.downtime.since is not None and status.phase in (Phase.REPLACING, Phase.PROMOTING)
-    return 0 if lent else s.spec.replicas
+    """Declared replicas, or none while Replace has to lend the GPU to the candidate.
+
+    Zero replicas declared in the middle of a rollout wait for its end: the old version has a share until then, and a way back
+    needs a pod of it.
+    """
+    if status.downtime.since is not None and status.phase in (Phase.REPLACING, Phase.PROMOTING):
+        return 0
+    floor = 0
+    if status.stable is not None and status.candidate is not None and status.phase in IN_FLIGHT | {Phase.ABORTING}:
+        serves = s.observed.workload(status.stable.revision).replicas > 0
+        floor = 1 if serves or status.phase is Phase.ABORTING else 0
+    return max(floor, s.spec.replicas)
 
 
 def candidate_replicas(s: Situation, status: RolloutStatus) -> int:
@@ -99,6 +110,8 @@ def keep_route(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
     versions = {v.revision: v for v in (status.stable, status.candidate) if v is not None}
     route = s.observed.route
     shown = {} if route is None else route.weights
+    if _unroutable(s, status):
+        return ()  # a former route, where there is one, goes on serving all paths
     for revision in weights:
         if s.observed.workload(revision).ready == 0 and revision not in shown:
             return ()
@@ -114,12 +127,22 @@ def verdict_of(s: Situation, status: RolloutStatus) -> Verdict | None:
     """Whether traffic flows as status says, through nothing else too; None when there is no router to ask."""
     if s.observed.router is None:
         return None
+    refusal = _unroutable(s, status)
+    if refusal:
+        return Verdict(confirmed=False, reason=Reason.INVALID, message=refusal)
     verdict = s.observed.router.verify(route=s.observed.route, weights=weights_of(status))
     others = ", ".join(f"{other.kind.kind} {other.name}" for other in s.observed.other_routes)
     if others and verdict.confirmed:
         message = f"{others} of the former spec.traffic still takes requests and is being removed"
         return Verdict(confirmed=False, reason=Reason.PROMOTING, message=message, written=True)
     return verdict
+
+
+def _unroutable(s: Situation, status: RolloutStatus) -> str:
+    """Why the declared traffic, edited since the start perhaps, cannot serve every path of a version that has requests."""
+    served = (v for v in (status.stable, status.candidate) if v is not None and v.revision in weights_of(status))
+    records = (record_of(s, version) for version in served)
+    return next((said for record in records if record is not None and (said := unroutable(s.spec, record))), "")
 
 
 @dataclass(frozen=True)
