@@ -55,6 +55,10 @@ def _delete(driver: Driver) -> None:
     )
 
 
+def _to_ingress(driver: Driver) -> None:
+    driver.edit(lambda spec: spec.update(traffic=INGRESS_TRAFFIC))
+
+
 def _back(driver: Driver) -> None:
     ask(driver, "rollback-to", f"{_revision(driver, 'v1')}/1")
 
@@ -166,6 +170,9 @@ SCENARIOS = {
         acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("abort")),
         gpus=4,
         spec={**CANARY, "traffic": {"service": {}}},
+    ),
+    "another traffic in the middle of a canary, aborted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _to_ingress, _ask_candidate("abort")), gpus=4, spec=CANARY
     ),
     "canary through an Ingress": Scenario(
         acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")),

@@ -27,7 +27,8 @@ STEPS = [
 BOTH = ("BlueGreen", "Canary")  # need room for two versions
 BLUE_GREEN = {"switchDelaySeconds": 10, "keepPreviousSeconds": 100}
 INGRESS_TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
-TRAFFIC: dict[str, Json | None] = {"gateway": None, "service": {"service": {}}, "ingress": INGRESS_TRAFFIC}
+GATEWAY_TRAFFIC: Json = {"gateway": {"parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}]}}
+TRAFFIC: dict[str, Json] = {"gateway": GATEWAY_TRAFFIC, "service": {"service": {}}, "ingress": INGRESS_TRAFFIC}
 
 
 class World:
@@ -94,6 +95,9 @@ def acts() -> st.SearchStrategy[Callable[[World], None]]:
             lambda on: (
                 lambda w: w.spec(lambda spec: spec["strategy"].update(blueGreen={**BLUE_GREEN, "autoPromote": on}))
             )
+        ),
+        st.sampled_from(sorted(TRAFFIC)).map(
+            lambda kind: lambda w: w.spec(lambda spec: spec.update(traffic=TRAFFIC[kind]))
         ),
         st.just(lambda w: w.request("retry", "abort")),
         st.just(lambda w: w.rollback()),
@@ -193,5 +197,9 @@ def check_end(driver: Driver, *, gpus: int) -> None:
     alive = {d["metadata"]["name"]: d["spec"]["replicas"] for d in cluster.every(DEPLOYMENT) if d["spec"]["replicas"]}
     assert alive == {f"{NAME}-{status['stable']['revision']}": replicas}
     assert f"{NAME}-{status['stable']['revision']}" in {s["metadata"]["name"] for s in cluster.every(SERVICE)}
+    routes = [bool(cluster.every(HTTP_ROUTE)), bool(cluster.every(INGRESS)), cluster.peek(SERVICE, NAME) is not None]
+    assert routes == [kind in spec["traffic"] for kind in ("gateway", "ingress", "service")], (
+        "one route, the declared one"
+    )
     labelled = [pod["metadata"]["name"] for pod in cluster.every(POD) if LABEL_IN_SERVICE in pod["metadata"]["labels"]]
-    assert labelled == [], "outside a canary no pod needs a label to get requests"
+    assert labelled == [] or "service" not in spec["traffic"], "outside a canary no pod needs a label to get requests"
