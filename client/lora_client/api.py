@@ -60,10 +60,15 @@ class Gone(ClientError):
 
 
 class _Transient(Exception):
-    def __init__(self, message: str, *, after: float | None = None, refused: bool = False) -> None:
+    """`unacted`: the server says that it did nothing, so even a create may be sent again."""
+
+    def __init__(
+        self, message: str, *, after: float | None = None, refused: bool = False, unacted: bool = False
+    ) -> None:
         super().__init__(message)
         self.after = after
         self.refused = refused
+        self.unacted = unacted
 
 
 class Api:
@@ -205,7 +210,7 @@ class Api:
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=idle_seconds)
         try:
-            response = await self._send("GET", path, query=query, timeout=timeout)
+            response = await self._opened(path, query=query, timeout=timeout)
         except _Transient as error:
             raise Unavailable(str(error)) from error
         try:
@@ -226,19 +231,39 @@ class Api:
         """A websocket (an aiohttp ClientWebSocketResponse), e.g. for exec."""
         import aiohttp  # noqa: PLC0415 - as in connection.py
 
-        url, headers = await self._address("GET", path, query=query)
-        session = self._session()
-        scheme = "wss" if url.startswith("https") else "ws"
         try:
-            async with session.ws_connect(
-                scheme + url[url.index(":") :], headers=headers, protocols=protocols, max_msg_size=0, **self._tls()
-            ) as socket:
+            try:
+                socket = await self._handshake(path, query=query, protocols=protocols)
+            except aiohttp.WSServerHandshakeError as error:
+                if error.status != 401 or self._reconnect is None:
+                    raise
+                await self._renew()
+                socket = await self._handshake(path, query=query, protocols=protocols)
+            try:
                 yield socket
+            finally:
+                await socket.close()
         except aiohttp.WSServerHandshakeError as error:
             status = ApiStatus(error.status, "", error.message)
             raise _error(status, path=path, connection=self.connection) from error
         except aiohttp.ClientError as error:
             raise Unavailable(f"{path}: {type(error).__name__} {error}".strip()) from error
+
+    async def _opened(self, path: str, *, query: Mapping[str, str], timeout: Any) -> Any:  # noqa: ASYNC109 (as in _send)
+        """The answer to a GET, still unread; after a 401 the answer to the same GET with new credentials."""
+        response = await self._send("GET", path, query=query, timeout=timeout)
+        if response.status != 401 or self._reconnect is None:
+            return response
+        response.close()
+        await self._renew()
+        return await self._send("GET", path, query=query, timeout=timeout)
+
+    async def _handshake(self, path: str, *, query: Sequence[tuple[str, str]], protocols: tuple[str, ...]) -> Any:
+        url, headers = await self._address("GET", path, query=query)
+        scheme = "wss" if url.startswith("https") else "ws"
+        return await self._session().ws_connect(
+            scheme + url[url.index(":") :], headers=headers, protocols=protocols, max_msg_size=0, **self._tls()
+        )
 
     async def _read(self, path: str, *, query: Mapping[str, str] | None = None) -> Json:
         return await self._repeated("GET", path, query=query)
@@ -268,7 +293,7 @@ class Api:
                 renewed = True
                 await self._renew()
             except _Transient as error:
-                repeat = harmless or error.refused or error.after is not None
+                repeat = harmless or error.refused or error.unacted
                 last = CONNECT_ATTEMPTS if error.refused else self._backoff.attempts
                 if not repeat or attempt >= last:
                     raise _given_up(error, attempt=attempt, connection=self.connection) from error
@@ -299,9 +324,8 @@ class Api:
             return data
         status = _status_of(response.status, data, response.headers)
         if status.code in TRANSIENT:
-            # 429 says that nothing was done; only then may a create be sent again.
-            after = (status.after or 0.0) if status.code == 429 else status.after
-            raise _Transient(f"{path}: {status.code} {status.message}", after=after)
+            unacted = status.code == 429  # a 5xx may have been done, whatever Retry-After it carries
+            raise _Transient(f"{path}: {status.code} {status.message}", after=status.after, unacted=unacted)
         raise _error(status, path=path, connection=self.connection)
 
     async def _send(

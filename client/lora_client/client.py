@@ -570,7 +570,7 @@ class LoRAClient:
         asked = ""
         for _ in range(CANCEL_LOOKS):
             found = await self.get_deployment(deployment.name, namespace=deployment.namespace)
-            candidate = found.candidate
+            candidate = found.running
             if candidate is not None and candidate.adapter == adapter and candidate.revision != asked:
                 asked = candidate.revision
                 await self.request(

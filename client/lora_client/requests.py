@@ -35,11 +35,11 @@ def default_revision(verb: Verb, deployment: Deployment, *, revisions: Sequence[
                 f"{_where(deployment)} has nothing to retry: no revision was given up or is held; it is {_now(deployment)}"
             )
         return found
-    if deployment.candidate is None:
+    if deployment.running is None:
         raise Refused(
             f"{_where(deployment)} has nothing to {_words(verb)}: no rollout is running; it is {_now(deployment)}"
         )
-    return deployment.candidate.revision
+    return deployment.running.revision
 
 
 def check_revision(revision: str, deployment: Deployment, *, revisions: Sequence[Revision]) -> str:
@@ -75,17 +75,18 @@ def parse_revisions(objects: Sequence[Mapping[str, Any]]) -> list[Revision]:
 
 
 def _earlier(deployment: Deployment, revisions: Sequence[Revision]) -> str:
-    if deployment.candidate is not None:
+    if deployment.running is not None:
         if deployment.stable is None:
             raise Refused(
                 f"{_where(deployment)} has no version to go back to: its first one is being rolled out; abort it instead"
             )
         return deployment.stable.revision
-    serving = "" if deployment.stable is None else deployment.stable.revision
+    # What serves, and what was given up: neither is what a person who says "back" means.
+    other = {*_of(deployment.stable), *_of(deployment.candidate), str(deployment.abort.get("revision") or "")}
     served = [one.revision for one in deployment.history if one.result == "Succeeded"]
     ordered = [*_of(deployment.previous), *served, *(one.revision for one in revisions)]
     stored = {one.revision for one in revisions}
-    found = next((one for one in ordered if one != serving and (not stored or one in stored)), None)
+    found = next((one for one in ordered if one not in other and (not stored or one in stored)), None)
     if found is None:
         raise Refused(
             f"{_where(deployment)} has no older version to go back to; point adapterRef at another LoRAAdapter instead"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lora_client.names import LABEL_CANCELLED, LABEL_WORKFLOW
+from lora_client.names import LABEL_CANCELLED, LABEL_WORKFLOW, DeploymentPhase
 
 __all__ = [
     "Adapter",
@@ -268,6 +268,9 @@ class Revision:
     created: str
 
 
+_AT_REST = frozenset({DeploymentPhase.PENDING, DeploymentPhase.STABLE, DeploymentPhase.ABORTED})
+
+
 @dataclass(frozen=True)
 class Deployment(Resource):
     """A LoRADeployment."""
@@ -289,8 +292,13 @@ class Deployment(Resource):
 
     @property
     def candidate(self) -> Version | None:
-        """What is being rolled out; None when nothing is."""
+        """What is being rolled out, or was given up last; None when nothing is."""
         return _version(self.status.get("candidate"))
+
+    @property
+    def running(self) -> Version | None:
+        """The candidate while its rollout is under way: status keeps telling of one that was given up."""
+        return None if self.phase in _AT_REST else self.candidate
 
     @property
     def previous(self) -> Version | None:

@@ -4,9 +4,10 @@ What vanished or changed while nobody was listening is found by comparing the ne
 reader sees every object's last state and every deletion, if not every state in between.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from json import loads
+from time import monotonic
 from typing import Any, Literal
 
 from lora_client.api import Api, Gone, Json, path_of
@@ -61,6 +62,20 @@ class _Memory:
         return [change for change in changes if change is not None]
 
 
+@dataclass
+class _Patience:
+    """How many streams in a row came to nothing. One that told something, or held for longer than the longest pause, did not:
+    a quiet namespace behind a proxy that cuts streams is watched for days without an event."""
+
+    backoff: Backoff
+    failures: int = 0
+
+    def lived(self, seconds: float) -> None:
+        """A stream that was answered has ended after that time."""
+        if seconds > self.backoff.cap_seconds:
+            self.failures = 0
+
+
 async def watch_objects(
     api: Api, kind: Kind, *, namespace: str | None, name: str = "", labels: str = "", backoff: Backoff | None = None
 ) -> AsyncIterator[Change]:
@@ -69,7 +84,8 @@ async def watch_objects(
     Raises:
         ClientError: what a list would raise; a stream that merely broke is taken up again.
     """
-    memory, failures, waiting = _Memory({}), 0, backoff or Backoff()
+    memory, patience = _Memory({}), _Patience(backoff or Backoff())
+    waiting = patience.backoff
     fields = f"metadata.name={name}" if name else ""
     while True:
         items, version = await api.list_with_version(kind, namespace=namespace, labels=labels, fields=fields)
@@ -78,9 +94,9 @@ async def watch_objects(
         try:
             while True:
                 async for event in _events(
-                    api, kind, namespace=namespace, version=version, labels=labels, fields=fields
+                    api, kind, namespace=namespace, version=version, labels=labels, fields=fields, lived=patience.lived
                 ):
-                    failures = 0
+                    patience.failures = 0
                     version = str(event["object"]["metadata"]["resourceVersion"])
                     told = _told(memory, event)
                     if told is not None:
@@ -89,10 +105,10 @@ async def watch_objects(
         except Gone:
             continue
         except (Unavailable, NoCluster):
-            failures += 1
-            if failures >= waiting.attempts:
+            patience.failures += 1
+            if patience.failures >= waiting.attempts:
                 raise
-            await waiting.pause(failures)
+            await waiting.pause(patience.failures)
 
 
 def _told(memory: _Memory, event: Json) -> Change | None:
@@ -101,7 +117,14 @@ def _told(memory: _Memory, event: Json) -> Change | None:
 
 
 async def _events(
-    api: Api, kind: Kind, *, namespace: str | None, version: str, labels: str, fields: str
+    api: Api,
+    kind: Kind,
+    *,
+    namespace: str | None,
+    version: str,
+    labels: str,
+    fields: str,
+    lived: Callable[[float], None],
 ) -> AsyncIterator[dict[str, Any]]:
     query = {
         "watch": "true",
@@ -112,13 +135,17 @@ async def _events(
     query |= {"labelSelector": labels} if labels else {}
     query |= {"fieldSelector": fields} if fields else {}
     async with api.lines(path_of(kind, namespace=namespace), query=query, idle_seconds=SILENCE_SECONDS) as lines:
-        async for line in lines:
-            if not line.strip():
-                continue
-            event = loads(line)
-            if event["type"] == "ERROR":
-                raise _of_error_event(event["object"])
-            yield event
+        answered = monotonic()
+        try:
+            async for line in lines:
+                if not line.strip():
+                    continue
+                event = loads(line)
+                if event["type"] == "ERROR":
+                    raise _of_error_event(event["object"])
+                yield event
+        finally:
+            lived(monotonic() - answered)
 
 
 def _of_error_event(status: Json) -> ClientError:

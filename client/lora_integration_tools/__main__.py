@@ -111,8 +111,7 @@ def _workflow(options: argparse.Namespace) -> Outcome:
         workflow_id=options.workflow_id or None,
     )
     result = asyncio.run(running)
-    failed = 3 if result["final_deployment"] is not None else 2
-    return {"action": "workflow", **result}, 0 if result else failed
+    return {"action": "workflow", **result}, int(result["exit_code"])
 
 
 def _status(options: argparse.Namespace) -> Outcome:
@@ -123,7 +122,7 @@ def _status(options: argparse.Namespace) -> Outcome:
         return {"action": "status", "success": True, "workflows": orchestrator.list_workflows()}, 0
     found = orchestrator.get_workflow_status(options.workflow_id)
     known = "adapter" in found  # asking succeeded, whatever the workflow's state
-    return {"action": "status", **found, "success": known}, 0 if known else 2
+    return {"action": "status", **found, "success": known}, 0 if known else int(found["exit_code"])
 
 
 def _info(options: argparse.Namespace, *, needed: Sequence[str]) -> Any:

@@ -12,6 +12,7 @@ from lora_client.sync import SyncLoRAClient
 from lora_client.workflow import AdapterSource, Workflow, WorkflowRequest
 from lora_integration_tools.answers import Answer
 from lora_integration_tools.deployment import deployment_result
+from lora_integration_tools.exit_codes import exit_code_of
 from lora_integration_tools.merger import local_strategy
 from lora_integration_tools.records import DeploymentConfiguration, LoRAAdapterInfo
 from lora_integration_tools.translation import (
@@ -51,7 +52,7 @@ class LoRAIntegrationOrchestrator:
         workflow_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Answer:
-        """Merge, validate, deploy; returns success, workflow_id, status, final_deployment (or None), validation, errors.
+        """Merge, validate, deploy; returns success, workflow_id, status, final_deployment (or None), validation, errors, exit_code.
 
         Without a deployment_config the LoRADeployment is named after the adapter. The adapter's name in the cluster carries a hash
         of its recipe: running again with the same files is the same build, with other files a new one.
@@ -78,6 +79,7 @@ class LoRAIntegrationOrchestrator:
                 final_deployment=None,
                 validation=None,
                 errors=[str(error)],
+                exit_code=error.exit_code,
             )
         return _answer(found)
 
@@ -128,7 +130,12 @@ class LoRAIntegrationOrchestrator:
                 return _state(client.get_workflow_status(workflow_id))
         except ClientError as error:
             return Answer(
-                success=False, workflow_id=workflow_id, status="failed", reason=type(error).__name__, message=str(error)
+                success=False,
+                workflow_id=workflow_id,
+                status="failed",
+                reason=type(error).__name__,
+                message=str(error),
+                exit_code=error.exit_code,
             )
 
     def list_workflows(self) -> list[Answer]:
@@ -161,6 +168,7 @@ def _answer(found: Workflow) -> Answer:
         final_deployment=result,
         validation=dict(found.adapter.validation) if found.adapter else None,
         errors=[] if found.succeeded else [f"{found.reason}: {found.message}"],
+        exit_code=exit_code_of(found),
     )
 
 

@@ -26,11 +26,13 @@ class Right:
     resource: str
     verb: str
     needed_for: str
+    everywhere: bool = False  # in all namespaces
 
     def __str__(self) -> str:
         return f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "")
 
 
+COPIES = "workflow with local directories"
 RIGHTS = (
     *(
         Right("loraops.dev", "loraadapters", verb, "get, status, workflow")
@@ -42,9 +44,19 @@ RIGHTS = (
     ),
     Right("apps", "controllerrevisions", "list", "rollback, prune"),
     Right("batch", "jobs", "list", "explain"),
-    Right("batch", "jobs", "create", "prune"),
+    *(Right("batch", "jobs", verb, "prune") for verb in ("get", "create", "delete")),
     Right("", "pods", "list", "explain, logs"),
+    *(Right("", "pods", verb, COPIES) for verb in ("watch", "create", "delete")),
     Right("", "pods/log", "get", "logs, progress bars"),
+    # A command is sent by a websocket's GET; since Kubernetes 1.35 the server asks for create as well.
+    *(Right("", "pods/exec", verb, COPIES) for verb in ("get", "create")),
+    Right(
+        "apps",
+        "deployments",
+        "list",
+        "prune, copies and doctor: where the operator's job image is read",
+        everywhere=True,
+    ),
     Right("", "events", "list", "explain"),
 )
 
@@ -176,7 +188,8 @@ def _rights(facts: Facts) -> Iterator[Finding]:
     if not refused and facts.allowed:
         yield Finding("ok", "your rights", f"everything that loractl does in namespace {facts.namespace}")
     for right in refused:
-        mend = f"Ask for it: {right.verb} on {right.resource} in namespace {facts.namespace}."
+        where = "all namespaces" if right.everywhere else f"namespace {facts.namespace}"
+        mend = f"Ask for it: {right.verb} on {right.resource} in {where}."
         yield Finding("warning", "your rights", f"you may not {right} (for {right.needed_for})", mend)
 
 

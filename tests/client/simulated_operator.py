@@ -20,6 +20,7 @@ class SimulatedOperator:
     api: FakeApiServer
     adapters: dict[str, str] = field(default_factory=dict)  # good | refused | stuck
     deployments: str = "good"  # good | crash
+    every_adapter: str = "good"  # what becomes of those that `adapters` does not name
 
     def attach(self) -> "SimulatedOperator":
         """Reacts to every write from now on."""
@@ -39,7 +40,7 @@ class SimulatedOperator:
             self.api.set_status(POD, meta["name"], running, namespace=meta["namespace"])
 
     def _adapter(self, obj: Json) -> None:
-        meta, what = obj["metadata"], self.adapters.get(obj["metadata"]["name"], "good")
+        meta, what = obj["metadata"], self.adapters.get(obj["metadata"]["name"], self.every_adapter)
         if what == "stuck":
             return
         status: Json = {

@@ -48,6 +48,11 @@ async def test_the_waits_grow_and_end(client: LoRAClient, api: FakeApiServer, pa
     ("fault", "error"),
     [
         pytest.param({"status": 500}, Unavailable, id="an internal error: it may have been done"),
+        pytest.param(
+            {"status": 503, "headers": {"Retry-After": "1"}, "after": True},
+            Unavailable,
+            id="a 503 that asks to come again: it may have been done",
+        ),
         pytest.param({"status": 0, "after": True}, Unavailable, id="a lost answer: it was done"),
     ],
 )

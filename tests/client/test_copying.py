@@ -14,7 +14,7 @@ import pytest
 from lora_client.claim_pod import find_image
 from lora_client.client import LoRAClient
 from lora_client.copying import copy_directory
-from lora_client.errors import Invalid, Refused, TimedOut
+from lora_client.errors import Invalid, Refused, TimedOut, Unauthorized
 from lora_client.executing import execute
 from lora_client.logs import Progress
 from lora_client.names import ADAPTER, JOB, POD
@@ -22,7 +22,7 @@ from lora_client.sources import ClaimPath
 from lora_client.workflow import AdapterSource, WorkflowRequest
 from lora_job.digest import directory_digest
 from tests.client.objects import adapter
-from tests.fakes.api_server import FakeApiServer
+from tests.fakes.api_server import FakeApiServer, write_kubeconfig
 
 Json = dict[str, Any]
 STORE = ClaimPath("models", "artifacts")
@@ -48,6 +48,23 @@ def claim(tmp_path: Path, api: FakeApiServer) -> Path:
 
     api.execute, api.react = execute, start
     return root
+
+
+async def test_a_command_in_a_pod_takes_up_renewed_credentials(
+    client: LoRAClient, api: FakeApiServer, server: str, kubeconfig: Path
+) -> None:
+    api.execute = lambda *_: (0, b"done")
+    api.token = "fresh"
+    write_kubeconfig(kubeconfig, server=server, token="fresh")
+    said = await execute(client.api, namespace="finance", pod="p", container="c", command=["true"])
+    assert said == b"done"
+
+
+async def test_a_command_whose_credentials_stay_wrong_is_refused(client: LoRAClient, api: FakeApiServer) -> None:
+    api.token = "another"
+    with pytest.raises(Unauthorized, match="log in again"):
+        await execute(client.api, namespace="finance", pod="p", container="c", command=["true"])
+    assert len(api.requests) == 2
 
 
 @pytest.fixture

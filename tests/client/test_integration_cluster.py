@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from lora_integration_tools import (
     create_lora_adapter_info,
     schema,
 )
+from lora_integration_tools.__main__ import main
 from tests.client.objects import adapter, deployment
 from tests.client.simulated_operator import SimulatedOperator
-from tests.fakes.api_server import FakeApiServer
+from tests.fakes.api_server import FakeApiServer, write_kubeconfig
 
 BASE, LORA = "pvc://models/base", "pvc://models/adapters/v1"
 ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
@@ -233,6 +235,21 @@ async def command(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProc
     return await asyncio.to_thread(subprocess.run, line, capture_output=True, text=True, check=False, env=environment)
 
 
+Inside = Callable[..., Awaitable[tuple[int, Any]]]
+
+
+@pytest.fixture
+def inside(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    """The same command line in this process, which saves the imports: its exit code and its result."""
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+    async def run(*arguments: str) -> tuple[int, Any]:
+        code = await asyncio.to_thread(main, arguments)
+        return code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
 async def test_the_command_line_runs_a_workflow_and_tells_its_status(
     operator: SimulatedOperator, kubeconfig: Path
 ) -> None:
@@ -260,10 +277,36 @@ async def test_the_command_line_runs_a_workflow_and_tells_its_status(
     ],
 )
 async def test_bad_input_is_one_result_and_exit_2(
-    operator: SimulatedOperator, kubeconfig: Path, arguments: list[str], words: str
+    operator: SimulatedOperator, inside: Inside, arguments: list[str], words: str
 ) -> None:
-    done = await command(kubeconfig, *arguments)
-    result = json.loads(done.stdout)
-    assert (done.returncode, result["success"]) == (2, False)
-    assert words in done.stdout
-    assert "Traceback" not in done.stderr
+    code, result = await inside(*arguments)
+    assert (code, result["success"]) == (2, False)
+    assert words in json.dumps(result)
+
+
+WORKFLOW = ("--action", "workflow", "--adapter-path", LORA, "--base-model-path", BASE, "--adapter-name", "fin")
+
+
+@pytest.mark.parametrize("action", [WORKFLOW, ("--action", "status", "--workflow-id", ID)], ids=["workflow", "status"])
+async def test_a_cluster_that_does_not_answer_is_worth_another_try(
+    inside: Inside, kubeconfig: Path, action: tuple[str, ...]
+) -> None:
+    write_kubeconfig(kubeconfig, server="http://127.0.0.1:1")
+    code, result = await inside(*action)
+    assert (code, result["success"]) == (1, False)
+    assert "does not answer" in json.dumps(result)
+
+
+@pytest.mark.parametrize(
+    ("becomes", "exit_code"),
+    [
+        pytest.param({"every_adapter": "refused"}, 2, id="the merge is refused"),
+        pytest.param({"deployments": "crash"}, 3, id="the rollout is given up"),
+    ],
+)
+async def test_a_workflow_that_failed_ends_with_the_code_of_its_cause(
+    api: FakeApiServer, inside: Inside, becomes: dict[str, str], exit_code: int
+) -> None:
+    SimulatedOperator(api, **becomes).attach()
+    code, result = await inside(*WORKFLOW)
+    assert (code, result["exit_code"], result["success"]) == (exit_code, exit_code, False)

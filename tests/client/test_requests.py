@@ -63,6 +63,27 @@ async def test_a_second_request_is_a_new_one(client: LoRAClient, rolled: FakeApi
     assert first.value != second.value
 
 
+@pytest.mark.parametrize("phase", ["Aborted", "Stable", "Pending"])
+@pytest.mark.parametrize("verb", [Verb.PROMOTE, Verb.PAUSE])
+async def test_a_candidate_that_was_given_up_is_no_rollout(
+    client: LoRAClient, rolled: FakeApiServer, verb: Verb, phase: str
+) -> None:
+    status(rolled, phase=phase, stable=version("ccc1"), candidate=version("ddd1"))
+    with pytest.raises(Refused, match="no rollout is running"):
+        await client.request("fin", verb)
+    assert annotations(rolled) == {}
+
+
+async def test_a_rollback_does_not_go_to_the_revision_that_was_given_up(
+    client: LoRAClient, rolled: FakeApiServer
+) -> None:
+    rolled.put(CONTROLLER_REVISION, stored_revision("fin", "ddd1", number=4))
+    given_up = {"abort": {"revision": "ddd1", "reason": "PodFailed"}}
+    status(rolled, phase="Aborted", stable=version("ccc1"), candidate=version("ddd1"), **given_up)
+    request = await client.rollback_deployment("fin", answer_seconds=None)
+    assert request.value.startswith("bbb1/")
+
+
 async def test_without_a_rollout_there_is_nothing_to_promote(client: LoRAClient, rolled: FakeApiServer) -> None:
     with pytest.raises(
         Refused, match=r"nothing to promote full: no rollout is running; it is Stable \(revision ccc1 serves\)"
@@ -93,7 +114,14 @@ async def test_retry_without_a_failure_is_refused(client: LoRAClient, rolled: Fa
     ("found", "revision"),
     [
         pytest.param({"stable": "ccc1"}, "bbb1", id="what served before"),
-        pytest.param({"stable": "ccc1", "candidate": "ddd1"}, "ccc1", id="during a rollout what serves now"),
+        pytest.param(
+            {"phase": "Stepping", "stable": "ccc1", "candidate": "ddd1"}, "ccc1", id="during a rollout what serves now"
+        ),
+        pytest.param(
+            {"phase": "Aborted", "stable": "ccc1", "candidate": "ddd1"},
+            "bbb1",
+            id="after a rollout that was given up what served before",
+        ),
         pytest.param({"stable": "ccc1", "previous": "aaa1"}, "aaa1", id="a version that is still warm"),
         pytest.param({"stable": "bbb1"}, "ccc1", id="after a rollback the version that was left"),
     ],
@@ -102,7 +130,8 @@ async def test_a_rollback_goes_to(
     client: LoRAClient, rolled: FakeApiServer, found: dict[str, str], revision: str
 ) -> None:
     history = [finished("ccc1"), finished("xxx1", result="RolledBack"), finished("bbb1")]
-    status(rolled, history=history, **{role: version(name) for role, name in found.items()})
+    roles = {role: version(name) for role, name in found.items() if role != "phase"}
+    status(rolled, phase=found.get("phase", "Stable"), history=history, **roles)
     request = await client.rollback_deployment("finance/fin/ccc1", answer_seconds=None)
     assert request.value.startswith(f"{revision}/")
 

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lora_client.client import LoRAClient
-from lora_client.errors import NotFound, TimedOut
+from lora_client.errors import NotFound, TimedOut, Unauthorized, Unavailable
 from lora_client.names import ADAPTER
+from lora_client.retrying import Backoff
+from lora_client.watching import watch_objects
 from tests.client.objects import adapter, conditions
-from tests.fakes.api_server import FakeApiServer
+from tests.fakes.api_server import FakeApiServer, write_kubeconfig
 
 
 async def take(changes: AsyncIterator[tuple[str, Any]], count: int) -> list[tuple[str, str]]:
@@ -61,6 +64,56 @@ async def test_a_cut_stream_is_taken_up_where_it_was(client: LoRAClient, api: Fa
     api.put(ADAPTER, adapter("two"))
     assert await following == [("Added", "two")]
     await changes.aclose()
+
+
+async def test_streams_that_held_for_long_are_taken_up_for_ever_without_an_event(
+    client: LoRAClient, api: FakeApiServer
+) -> None:
+    api.broken_streams = 20  # more than the tries of one backoff
+    patient = Backoff(base_seconds=0.0, cap_seconds=0.0)  # so every stream lives longer than the longest pause
+    changes = watch_objects(client.api, ADAPTER, namespace="finance", backoff=patient)
+    following = asyncio.ensure_future(anext(changes))
+    await watching(api, streams=21)
+    api.put(ADAPTER, adapter("one"))
+    async with asyncio.timeout(10):
+        assert (await following).object["metadata"]["name"] == "one"
+    await changes.aclose()
+
+
+async def test_streams_that_break_at_once_are_given_up(client: LoRAClient, api: FakeApiServer, quick: Backoff) -> None:
+    api.broken_streams = 20
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="the stream broke"):
+            await anext(watch_objects(client.api, ADAPTER, namespace="finance", backoff=quick))
+    assert api.broken_streams == 20 - quick.attempts
+
+
+async def test_a_watch_takes_up_renewed_credentials(
+    client: LoRAClient, api: FakeApiServer, server: str, kubeconfig: Path, quick: Backoff
+) -> None:
+    api.put(ADAPTER, adapter("one"))
+    changes = watch_objects(client.api, ADAPTER, namespace="finance", backoff=quick)
+    await anext(changes)
+    api.token = "fresh"
+    write_kubeconfig(kubeconfig, server=server, token="fresh")
+    following = asyncio.ensure_future(anext(changes))
+    await watching(api, streams=2)
+    api.put(ADAPTER, adapter("two"))
+    async with asyncio.timeout(10):
+        assert (await following).object["metadata"]["name"] == "two"
+    await changes.aclose()
+
+
+async def test_a_watch_whose_credentials_stay_wrong_ends_after_one_renewal(
+    client: LoRAClient, api: FakeApiServer, quick: Backoff
+) -> None:
+    api.put(ADAPTER, adapter("one"))
+    changes = watch_objects(client.api, ADAPTER, namespace="finance", backoff=quick)
+    await anext(changes)
+    api.token = "another"
+    with pytest.raises(Unauthorized, match="log in again"):
+        await anext(changes)
+    assert sum("watch=true" in line for line in api.requests) == 2
 
 
 async def test_a_single_object_is_watched_by_name(client: LoRAClient, api: FakeApiServer) -> None:

@@ -56,6 +56,7 @@ class FakeApiServer:
         self.installed = True
         self.token = "secret"
         self.page = 500
+        self.broken_streams = 0  # so many watches are cut right after their 200, before any event
         self.deaf = False  # commands end at once and never read their input
         self.react: Callable[[Json], None] = lambda _: None  # the operator's part: called after every write with a copy
         self.execute: Callable[[list[str], bytes], tuple[int, bytes]] = lambda *_: (127, b"no such command")
@@ -259,6 +260,12 @@ class FakeApiServer:
     async def _watch(self, request: web.Request, kind: Kind, *, namespace: str | None) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
+        if self.broken_streams > 0:
+            self.broken_streams -= 1
+            await response.write(b"\n")
+            assert request.transport is not None
+            request.transport.close()
+            return response
         version = int(request.query["resourceVersion"])
         while request.transport is not None and not request.transport.is_closing():
             news = self._news

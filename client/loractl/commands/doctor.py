@@ -129,7 +129,7 @@ class _Reader:
     async def _may(self, right: Right) -> bool:
         resource, _, subresource = right.resource.partition("/")
         attributes = {
-            "namespace": self._namespace,
+            "namespace": "" if right.everywhere else self._namespace,
             "group": right.group,
             "resource": resource,
             "verb": right.verb,

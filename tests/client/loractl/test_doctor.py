@@ -296,6 +296,14 @@ def refuse_patch(cluster: WholeCluster) -> None:
     cluster.refused.add("patch loradeployments")
 
 
+def refuse_deployments(cluster: WholeCluster) -> None:
+    cluster.refused.add("list deployments everywhere")
+
+
+def refuse_exec(cluster: WholeCluster) -> None:
+    cluster.refused.add("create pods/exec")
+
+
 def refuse_nodes(cluster: WholeCluster) -> None:
     cluster.refused.add("list nodes")
 
@@ -308,6 +316,15 @@ def refuse_nodes(cluster: WholeCluster) -> None:
         pytest.param(
             refuse_patch, 0, "you may not patch loradeployments.loraops.dev", id="a missing right is only a warning"
         ),
+        pytest.param(
+            refuse_exec, 0, "Ask for it: create on pods/exec in namespace finance.", id="the right to a subresource"
+        ),
+        pytest.param(
+            refuse_deployments,
+            0,
+            "Ask for it: list on deployments in all namespaces.",
+            id="a right in all namespaces",
+        ),
         pytest.param(refuse_nodes, 0, "you may not list nodes", id="what may not be seen is only a warning"),
     ],
 )
@@ -319,6 +336,17 @@ def test_each_harm_is_found(
     result = loractl("doctor")
     assert result.exit_code == code
     assert words in result.stdout
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        *("get jobs", "create jobs", "delete jobs"),
+        *("watch pods", "create pods", "delete pods", "get pods/exec", "create pods/exec", "list deployments"),
+    ],
+)
+def test_what_prune_and_copies_do_is_looked_at(right: str) -> None:
+    assert right in {f"{one.verb} {one.resource}" for one in RIGHTS}
 
 
 def test_findings_for_programs(loractl: Terminal, cluster: WholeCluster) -> None:

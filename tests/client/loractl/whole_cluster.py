@@ -82,5 +82,7 @@ class WholeCluster(FakeApiServer):
 
     async def _review(self, request: web.Request) -> web.Response:
         asked = (await request.json())["spec"]["resourceAttributes"]
-        allowed = f"{asked['verb']} {asked['resource']}" not in self.refused
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        right = f"{asked['verb']} {resource}" + ("" if asked["namespace"] else " everywhere")
+        allowed = right not in self.refused
         return web.json_response({"status": {"allowed": allowed}}, status=201)
