@@ -1,6 +1,10 @@
 """The exit code of a workflow that has ended, as loractl judges the objects it is read from. Pure."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lora_client.names import Reason
+from lora_client.resource import Resource
 from lora_client.workflow import Workflow, WorkflowState
 from loractl.verdict import GATE, INFRASTRUCTURE, OK, verdict_of_adapter, verdict_of_pair
 
@@ -22,5 +26,8 @@ def exit_code_of(found: Workflow) -> int:
         # A later workflow feeds the deployment: its state says nothing about this one, its history does.
         ended = next((one.result for one in deployment.history if one.adapter == adapter.name), "")
         return GATE if ended == "RolledBack" else INFRASTRUCTURE
-    verdict = verdict_of_pair(deployment and deployment.raw, adapter and adapter.raw)
-    return verdict.exit_code or INFRASTRUCTURE
+    return verdict_of_pair(_raw(deployment), _raw(adapter)).exit_code or INFRASTRUCTURE
+
+
+def _raw(resource: Resource | None) -> Mapping[str, Any] | None:
+    return None if resource is None else resource.raw
