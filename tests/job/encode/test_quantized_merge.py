@@ -1,8 +1,8 @@
 """A quantized merge from end to end: plan, files, resume, verification, refusals, and what transformers makes of the result."""
 
+import errno
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from lora_job.cli import run
 from lora_job.merge.encode.fp8 import Fp8Encoding
+from lora_job.merge.publish import Partial
 from lora_job.tensors import read_checkpoint
 from lora_job.validate import loading
 from tests.job.encode.conftest import Pair, tensors_of, write_adapter, write_model
@@ -135,21 +136,23 @@ def test_the_number_of_workers_and_a_resumed_run_do_not_change_a_byte(
     for workers in ("1", "3"):
         assert run(["merge", *options, "--output", str(tmp_path / workers), "--workers", workers]) == 0
         digests.add(manifest_of(tmp_path / workers)["output"]["digest"])
-    reserve, seen = os.posix_fallocate, []
+    finished, done = Partial.finished, list[str]()
 
-    def full_at_the_third_file(descriptor: int, offset: int, size: int) -> None:
-        seen.append(size)
-        if len(seen) == 3:
-            raise OSError(28, "No space left on device")
-        reserve(descriptor, offset, size)
+    def disk_fails_after_two(partial: Partial, file: str, *arguments: Any) -> None:
+        if len(done) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        done.append(file)
+        finished(partial, file, *arguments)
 
-    monkeypatch.setattr(os, "posix_fallocate", full_at_the_third_file)
-    assert run(["merge", *options, "--output", str(tmp_path / "out"), "--workers", "1"]) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Partial, "finished", disk_fails_after_two)
+        assert run(["merge", *options, "--output", str(tmp_path / "out"), "--workers", "1"]) == 1
     assert not (tmp_path / "out").exists()
-    first = len(seen)
+    kept = [tmp_path / ".out.partial" / file for file in done]
+    stamps = [path.stat().st_mtime_ns for path in kept]
     assert run(["merge", *options, "--output", str(tmp_path / "out"), "--workers", "1"]) == 0
-    # The pool may have begun one more file before it was stopped.
-    assert len(seen) - first <= len(list(base.glob("*.safetensors"))) - 2, "finished files are written again"
+    again = [(tmp_path / "out" / path.name).stat().st_mtime_ns for path in kept]
+    assert again == stamps, "finished files are written again"
     digests.add(manifest_of(tmp_path / "out")["output"]["digest"])
     assert len(digests) == 1
 
