@@ -251,17 +251,17 @@ def inside(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 async def test_the_command_line_runs_a_workflow_and_tells_its_status(
-    operator: SimulatedOperator, kubeconfig: Path
+    operator: SimulatedOperator, kubeconfig: Path, inside: Inside
 ) -> None:
     paths = ["--adapter-path", LORA, "--base-model-path", BASE, "--adapter-name", "fin", "--validation-mode", "basic"]
     done = await command(kubeconfig, "--action", "workflow", *paths, "--workflow-id", ID, "--target-env", "production")
     result = json.loads(done.stdout)
     assert (done.returncode, result["success"], result["workflow_id"]) == (0, True, ID), done.stderr
     assert "completed" in done.stderr
-    done = await command(kubeconfig, "--action", "status", "--workflow-id", ID)
-    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "completed")
-    done = await command(kubeconfig, "--action", "status")
-    assert [one["workflow_id"] for one in json.loads(done.stdout)["workflows"]] == [ID]
+    code, result = await inside("--action", "status", "--workflow-id", ID)
+    assert (code, result["status"]) == (0, "completed")
+    _, result = await inside("--action", "status")
+    assert [one["workflow_id"] for one in result["workflows"]] == [ID]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,12 @@ from lora_integration_tools import (
     MergeConfiguration,
     ModelQuality,
     create_lora_adapter_info,
+    merger,
     schema,
+    validator,
 )
+from lora_integration_tools.__main__ import main
+from lora_integration_tools.job_engine import Ended
 from lora_job.digest import directory_digest
 from tests.job.models import BASE_NAME, write_adapter, write_base
 
@@ -55,6 +59,33 @@ def test_merging_and_validating_from_python(base: Path, adapter: Path, tmp_path:
     jsonschema.validate(result.to_dict(), schema("validation_result"))
 
 
+def refusing(*_: str) -> Ended:
+    """An engine that refuses everything before it reports, without the seconds of a process."""
+    return Ended(2, "WrongBase: names 'another'")
+
+
+def test_a_merge_that_the_engine_refuses_is_its_sentence_and_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(merger, "run_job", refusing)
+    paths = ["--base-model-path", str(base), "--adapter-path", str(adapter), "--output-path", str(tmp_path / "out")]
+    code = main(["--action", "merge", *paths])
+    result = json.loads(capsys.readouterr().out)
+    assert (code, result["success"], result["output_path"]) == (2, False, "")
+    assert result["error"] == "WrongBase: names 'another'"
+
+
+def test_a_validation_that_the_engine_refuses_is_its_sentence_and_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(validator, "run_job", refusing)
+    code = main(["--action", "validate", "--output-path", "/nowhere", "--validation-mode", "basic"])
+    result = json.loads(capsys.readouterr().out)
+    assert (code, result["success"], result["overall_score"]) == (2, False, 0.0)
+    assert result["error"] == "WrongBase: names 'another'"
+
+
+@pytest.mark.full
 def test_a_refused_merge_tells_the_engines_sentence_and_publishes_nothing(base: Path, tmp_path: Path) -> None:
     wrong = write_adapter(tmp_path / "wrong", base_model_name_or_path="another")
     done = command(
@@ -89,6 +120,7 @@ def test_the_command_line_merges_with_one_json_on_stdout_and_words_on_stderr(
     assert "slerp turns between two adapters" in done.stderr
 
 
+@pytest.mark.full
 def test_a_model_that_is_not_there_is_told_without_a_report() -> None:
     done = command("--action", "validate", "--output-path", "/nowhere/at/all", "--validation-mode", "basic")
     result = json.loads(done.stdout)

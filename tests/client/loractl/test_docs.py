@@ -147,6 +147,7 @@ def write_models(root: Path) -> None:
     (root / "adapters" / "v2" / "adapter_config.json").write_text(json.dumps(config))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("line", [line for line in LINES if words_of(line)[0] in LOCAL])
 def test_a_local_line_of_the_page_works_on_real_files(line: str, tmp_path: Path) -> None:
     write_models(tmp_path)

@@ -236,7 +236,7 @@ def test_delete_with_a_yes_removes(loractl: Terminal, cluster: WholeCluster) -> 
     assert "removed 1 directory, 2.0 KiB; 1 kept" in result.stdout
 
 
-@pytest.mark.parametrize(("answer", "jobs", "code"), [("y", 2, 0), ("n", 1, 1)])
+@pytest.mark.parametrize(("answer", "jobs", "code"), [pytest.param("y", 2, 0, marks=pytest.mark.full), ("n", 1, 1)])
 def test_at_a_terminal_it_shows_and_asks_first(
     screen_of: Open, cluster: WholeCluster, answer: str, jobs: int, code: int
 ) -> None:
