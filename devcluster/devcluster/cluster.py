@@ -244,9 +244,16 @@ class Cluster:
         os.chown(directory, 0, 65532)
         directory.chmod(0o2770)
         nodes = self.kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}").split()
+        self._free_volume(f"{namespace}-{name}")
         self.apply(*objects.local_volume(namespace=namespace, name=name, directory=directory, size=size, nodes=nodes))
         self.kubectl("wait", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s", "-n", namespace, "pvc", name)
         return directory
+
+    def _free_volume(self, name: str) -> None:
+        """A volume whose claim was deleted stays reserved for that very claim; a namesake may have it, the files stay."""
+        if self.kubectl("get", "pv", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}") == "Released":
+            forget = {"spec": {"claimRef": {"uid": None, "resourceVersion": None}}}
+            self.kubectl("patch", "pv", name, "--type=merge", "-p", json.dumps(forget))
 
     # -- down -----------------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,14 @@ def test_a_weighted_route_splits_requests(cluster: Cluster, namespace: str, oper
     assert answers.count("b") == pytest.approx(10, abs=3)
 
 
+def test_a_claim_made_again_finds_its_files(cluster: Cluster, namespace: str) -> None:
+    directory = cluster.create_claim(namespace=namespace, name="models")
+    (directory / "file").write_text("kept")
+    cluster.kubectl("delete", "pvc", "models", "-n", namespace, "--wait=true", "--timeout=60s")
+    again = cluster.create_claim(namespace=namespace, name="models")  # waits until it is bound
+    assert (again / "file").read_text() == "kept"
+
+
 def server(image: str, name: str) -> dict[str, Any]:
     script = (
         "import http.server as h\n"
