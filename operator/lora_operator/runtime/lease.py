@@ -48,7 +48,9 @@ class LeaderElection:
             await asyncio.sleep(RETRY)
             left = renewed + RENEW_WITHIN - loop.time()
             try:
-                ours = await asyncio.wait_for(self._try(), timeout=max(0.1, left))
+                # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the answer.
+                async with asyncio.timeout(max(0.1, left)):
+                    ours = await self._try()
             except TimeoutError:
                 ours = None
             if ours:

@@ -115,7 +115,9 @@ class Queue:
                 return key
             timeout = max(0.0, self._heap[0][0] - self._now()) if self._heap else None
             try:
-                await asyncio.wait_for(self._wake.wait(), timeout)
+                # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the event.
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
