@@ -31,7 +31,7 @@ from lora_operator.api.kinds import (
 )
 from lora_operator.api.names import LABEL_IN_SERVICE, LABEL_REVISION
 from lora_operator.core.plan import ProbePod
-from lora_operator.kube.errors import AlreadyExists, Conflict, Forbidden
+from lora_operator.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
 from lora_operator.reconcile.verifier import PodVerdict
 
 Json = dict[str, Any]
@@ -283,7 +283,9 @@ class Cluster:
         self, kind: Kind, *, namespace: str, name: str, body: Mapping[str, Any], subresource: str | None = None
     ) -> Json:
         def act() -> Json:
-            before = self.objects[kind, name]
+            before = self.objects.get((kind, name))
+            if before is None:
+                raise NotFound(name)
             wanted = body.get("metadata", {}).get("resourceVersion")
             if wanted is not None and wanted != before["metadata"]["resourceVersion"]:
                 raise Conflict(name)

@@ -86,7 +86,7 @@ class Driver:
             self.cache.replace(kind, await self.cluster.list(kind))
         writes = len(self.cluster.writes)
         try:
-            after = await self._reconciler.reconcile(KEY)
+            after = await self.reconcile()
         except Crash:
             self.cluster.crash_at = None
             self.restart()
@@ -99,6 +99,10 @@ class Driver:
         if not self.phases or self.phases[-1] != phase:
             self.phases.append(phase)
         return after
+
+    async def reconcile(self) -> float | None:
+        """One reconcile on the cache as it is."""
+        return await self._reconciler.reconcile(KEY)
 
     def _check_facts(self) -> None:
         """T25: when a reconcile had nothing to write, status shows what is."""

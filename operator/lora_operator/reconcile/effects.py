@@ -7,7 +7,7 @@ from typing import Any
 from lora_operator.api.kinds import Kind
 from lora_operator.core.plan import Apply, Create, Delete, Effect, Label, ProbePod, SetFinalizer
 from lora_operator.kube.client import Json, Kube
-from lora_operator.kube.errors import AlreadyExists
+from lora_operator.kube.errors import AlreadyExists, NotFound
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.runtime.cache import Cache, controller_of
 from lora_operator.runtime.queue import Key
@@ -86,4 +86,12 @@ class Effects:
         if sorted(wanted) == sorted(held):
             return
         body: dict[str, Any] = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": wanted}}
-        self._cache.put(kind, await self._kube.patch(kind, namespace=meta["namespace"], name=meta["name"], body=body))
+        try:
+            patched = await self._kube.patch(kind, namespace=meta["namespace"], name=meta["name"], body=body)
+        except NotFound:
+            self._cache.remove(kind, owner)
+            return
+        if "deletionTimestamp" in patched["metadata"] and not patched["metadata"].get("finalizers"):
+            self._cache.remove(kind, patched)  # the answer shows the object that this very write let go
+        else:
+            self._cache.put(kind, patched)

@@ -11,7 +11,7 @@ from lora_operator.api.kinds import Kind
 from lora_operator.core.merge_patch import merge_patch
 from lora_operator.core.plan import Plan
 from lora_operator.kube.client import Json, Kube
-from lora_operator.kube.errors import Conflict
+from lora_operator.kube.errors import Conflict, NotFound
 from lora_operator.kube.events import EventRecorder
 from lora_operator.reconcile.effects import Effects, ForeignObject
 from lora_operator.runtime.cache import Cache
@@ -45,6 +45,10 @@ class Stepper:
                 )
             except Conflict:
                 return SOON  # decided on an old picture: look again
+            except NotFound:
+                # Its deletion was told before the answer of our own last write came in, which put it into the cache again.
+                self._cache.remove(kind, raw)
+                return None
             self._cache.put(kind, current)
             self._log(plan, kind=kind, raw=raw)
             await self._events.record(current, plan.notes)
