@@ -87,7 +87,7 @@ def test_the_operator_cannot_write_anything_of_the_users_but_status_and_finalize
         ("loraadapters/finalizers", "update"),
         ("loradeployments/finalizers", "update"),
     }
-    users = {"pods", "persistentvolumeclaims", "nodes", "gateways", "endpointslices"}
+    users = {"pods", "persistentvolumeclaims", "configmaps", "nodes", "gateways", "endpointslices"}
     assert not {resource for resource, verb, _ in rights if resource in users and verb in {"create", "delete"}}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from lora_operator.api.kinds import ADAPTER, CLAIM, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT, POD
+from lora_operator.api.kinds import ADAPTER, CLAIM, CONFIG_MAP, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT, POD
 from lora_operator.kube.errors import ApiError
 from lora_operator.reconcile.adapter import AdapterReconciler
 from lora_operator.reconcile.effects import Effects
@@ -218,6 +218,11 @@ def _open(job: Json) -> bool:
 def claim(world: JobWorld, *modes: str, name: str = "models") -> None:
     """A PersistentVolumeClaim with these access modes."""
     world.put(CLAIM, {"metadata": {"name": name}, "spec": {"accessModes": list(modes)}})
+
+
+def suite(world: JobWorld, *keys: str, name: str = "own") -> None:
+    """A ConfigMap with suites under these keys."""
+    world.put(CONFIG_MAP, {"metadata": {"name": name}, "data": dict.fromkeys(keys, "{}")})
 
 
 def adapter(**spec: Any) -> Json:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator.api.kinds import ADAPTER, CLAIM, JOB, LORA_DEPLOYMENT
+from lora_operator.api.kinds import ADAPTER, CLAIM, CONFIG_MAP, JOB, LORA_DEPLOYMENT
 from tests.fakes.job_world import (
     DIGEST,
     FETCHED,
@@ -24,10 +24,13 @@ from tests.fakes.job_world import (
     applied,
     claim,
     said,
+    suite,
 )
 
 WRONG_BASE = said("Refused", reason="WrongBase", message="the adapter was trained on 'x', this base is 'y'")
 
+OWN_SUITE = {"mode": "Basic", "gates": {"basis": "Point"}, "suites": [{"configMap": {"name": "own"}}]}
+NO_SUITE = said("Refused", reason="SuiteNotFound", message="expected at least one .jsonl file")
 FULL_DISK = End(1, said("Failed", reason="NoSpace", message="full"))
 
 
@@ -176,8 +179,10 @@ def test_every_dimension_with_its_interval_and_the_advice_stand_in_status() -> N
 
 
 def test_suites_of_ones_own_reach_the_validate_job() -> None:
-    suites = [{"configMap": {"name": "own"}}, {"pvc": {"claimName": "models", "path": "suites"}}]
-    driver = settled(JobWorld(), validation={"mode": "Basic", "gates": {"basis": "Point"}, "suites": suites})
+    world = JobWorld()
+    suite(world, "house-rules.jsonl")
+    suites = [*OWN_SUITE["suites"], {"pvc": {"claimName": "models", "path": "suites"}}]
+    driver = settled(world, validation=OWN_SUITE | {"suites": suites})
     assert driver.status["phase"] == "Ready"
     job = next(job for job in driver.world.every(JOB) if "-v-" in job["metadata"]["name"])
     arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -185,6 +190,70 @@ def test_suites_of_ones_own_reach_the_validate_job() -> None:
         "/suites/own",
         "/claims/models/suites",
     ]
+
+
+def validate_jobs(driver: AdapterDriver) -> list[str]:
+    return [name for job in driver.world.every(JOB) if "-v-" in (name := str(job["metadata"]["name"]))]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [(None, "ConfigMap own is not in namespace shop"), (["README.md"], "has no key that ends in .jsonl")],
+    ids=["a ConfigMap that is not there", "a ConfigMap without a suite"],
+)
+def test_a_suite_that_is_missing_is_named_waited_for_and_heals_by_itself(keys: list[str] | None, words: str) -> None:
+    world = JobWorld()
+    if keys is not None:
+        suite(world, *keys)
+    driver = applied(world, validation=OWN_SUITE)
+    driver.settle(seconds=60)
+    ready = driver.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "SuiteNotFound")
+    assert words in ready["message"]
+    assert driver.condition("Stalled")["status"] == "False"
+    assert driver.condition("Merged")["status"] == "True"
+    assert validate_jobs(driver) == []
+    suite(world, "own.jsonl")
+    driver.settle()
+    assert driver.status["phase"] == "Ready"
+    assert driver.status["jobs"]["validate"]["attempt"] == 1
+
+
+def test_waiting_for_a_suite_writes_once() -> None:
+    driver = applied(JobWorld(), validation=OWN_SUITE)
+    driver.settle(seconds=60)
+    writes = len(driver.world.writes)
+    driver.settle(seconds=120)
+    assert driver.condition("Ready")["reason"] == "SuiteNotFound"
+    assert len(driver.world.writes) == writes
+
+
+def test_a_suite_that_went_away_before_the_job_saw_it_is_waited_for_too() -> None:
+    world = JobWorld()
+
+    def ends(stage: str, attempt: int) -> End:
+        if stage == "validate" and attempt == 1:
+            world.remove(CONFIG_MAP, "own")
+            return End(2, NO_SUITE)
+        return GOOD[stage]
+
+    world.ends = ends
+    suite(world, "own.jsonl")
+    driver = applied(world, validation=OWN_SUITE)
+    driver.settle(seconds=60)
+    assert (driver.condition("Ready")["reason"], driver.condition("Stalled")["status"]) == ("SuiteNotFound", "False")
+    suite(world, "own.jsonl")
+    driver.settle()
+    assert driver.status["phase"] == "Ready"
+    assert driver.status["jobs"]["validate"]["attempt"] == 2
+
+
+def test_a_suite_that_only_the_job_misses_is_a_refusal_and_starts_no_second_job() -> None:
+    world = JobWorld(lambda stage, _: End(2, NO_SUITE) if stage == "validate" else GOOD[stage])
+    suite(world, "own.jsonl")
+    driver = settled(world, validation=OWN_SUITE)
+    assert (driver.status["phase"], driver.condition("Stalled")["status"]) == ("Failed", "True")
+    assert len(validate_jobs(driver)) == 1
 
 
 def test_a_suites_claim_that_is_missing_is_named() -> None:

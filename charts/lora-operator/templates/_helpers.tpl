@@ -45,6 +45,10 @@ app.kubernetes.io/component: controller
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get]
+# Whether the ConfigMap of a validation suite is there; its content is never read.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     VALIDATION_DISABLED = "ValidationDisabled"
     GATES_FAILED = "GatesFailed"
     CLAIM_NOT_FOUND = "ClaimNotFound"
+    SUITE_NOT_FOUND = "SuiteNotFound"
     VOLUME_NOT_SHAREABLE = "VolumeNotShareable"
     WAITING_FOR_SLOT = "WaitingForSlot"
     IMAGE_NOT_AVAILABLE = "ImageNotAvailable"

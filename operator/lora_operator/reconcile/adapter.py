@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from lora_operator.api.adapter import Adapter, parse_adapter
+from lora_operator.api.adapter import Adapter, ValidationMode, parse_adapter
 from lora_operator.api.conditions import Condition, merge_conditions
 from lora_operator.api.errors import Invalid
-from lora_operator.api.kinds import ADAPTER, CLAIM, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT, POD
+from lora_operator.api.kinds import ADAPTER, CLAIM, CONFIG_MAP, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT, POD
 from lora_operator.core.adapter.decide import decide
 from lora_operator.core.adapter.effective import Defaults
 from lora_operator.core.adapter.job_view import JobView, view_job
@@ -61,6 +61,7 @@ class AdapterReconciler:
         return Observed(
             adapter=adapter,
             claims=claims,
+            config_maps={name: await self._keys(adapter.namespace, name) for name in sorted(_config_maps(adapter))},
             jobs=ours,
             foreign=frozenset(self._foreign(adapter)),
             running_merges=self._running_merges(adapter),
@@ -84,6 +85,11 @@ class AdapterReconciler:
             return None
         modes = found.get("status", {}).get("accessModes") or found["spec"].get("accessModes", [])
         return Claim(name=name, access_modes=tuple(modes))
+
+    async def _keys(self, namespace: str, name: str) -> tuple[str, ...] | None:
+        """The keys of a ConfigMap; None when there is none. Its content is the Job's business."""
+        found = await self._kube.get(CONFIG_MAP, namespace=namespace, name=name)
+        return None if found is None else (*(found.get("data") or {}), *(found.get("binaryData") or {}))
 
     def _foreign(self, adapter: Adapter) -> Iterable[str]:
         for record in adapter.status.get("jobs", {}).values():
@@ -130,6 +136,13 @@ def _claim_names(adapter: Adapter) -> set[str]:
     sources = [adapter.recipe.base, *(item.source for item in adapter.recipe.adapters)]
     places = [source.claim for source in sources] + [suite.claim for suite in adapter.validation.suites]
     return {place.claim for place in places if place is not None} | {adapter.store.claim}
+
+
+def _config_maps(adapter: Adapter) -> set[str]:
+    """Those with suites, once there is an artifact to validate: nothing else needs them."""
+    if adapter.validation.mode is ValidationMode.NONE or not adapter.status.get("artifact"):
+        return set()
+    return {suite.config_map for suite in adapter.validation.suites if suite.config_map is not None}
 
 
 def _defaults(settings: Settings) -> Defaults:

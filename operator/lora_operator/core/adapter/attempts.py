@@ -13,11 +13,20 @@ from typing import Any
 
 from lora_operator.api.adapter import Adapter, JobSpec
 from lora_operator.api.conditions import timestamp
-from lora_operator.api.names import canonical_hash, job_name
+from lora_operator.api.names import GROUP, canonical_hash, job_name
 from lora_operator.core.adapter.job_outcome import Outcome
 
-__all__ = ["Attempt", "first_attempt", "job_settings_changed", "next_attempt", "read_attempt", "stage_key"]
+__all__ = [
+    "RETRY_ANNOTATION",
+    "Attempt",
+    "first_attempt",
+    "job_settings_changed",
+    "next_attempt",
+    "read_attempt",
+    "stage_key",
+]
 
+RETRY_ANNOTATION = f"{GROUP}/retry"
 FIRST_MEMORY = 2 * 2**30
 LADDER_TOP = 256 * 2**30
 MAX_ATTEMPTS = 6

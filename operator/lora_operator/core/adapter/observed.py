@@ -25,6 +25,7 @@ class Observed:
 
     adapter: Adapter
     claims: Mapping[str, Claim | None]  # None: not there
+    config_maps: Mapping[str, tuple[str, ...] | None]  # keys of those that hold suites, by name; None: not there
     jobs: Mapping[str, JobView]  # our Jobs by name
     foreign: frozenset[str]  # names of Jobs that exist and are not ours
     running_merges: int  # of other adapters in the same node pool
