@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lora_operator.api.deployment import GatewayTraffic, IngressTraffic, parse_deployment
+from lora_operator.api.strategy import Match
 from lora_operator.core.build.budget import build_disruption_budget
 from lora_operator.core.build.deployment import build_deployment
-from lora_operator.core.build.httproute import build_http_route
+from lora_operator.core.build.fence import build_fence, fence_host
+from lora_operator.core.build.forced import Forced
+from lora_operator.core.build.httproute import build_http_route, header_match
 from lora_operator.core.build.ingress import build_ingresses
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.pod_template import Artifact, PodSettings, build_pod_template
@@ -95,6 +99,29 @@ CASES = {
     ),
     "ingress": lambda: list(
         build_ingresses(OWNER, INGRESS_TRAFFIC, routes=PROFILES["vllm"].routes, weights={"0a1b2c3d": 95, "ffffffff": 5})
+    ),
+    "httproute-forced": lambda: build_http_route(
+        OWNER,
+        TRAFFIC,
+        routes=PROFILES["vllm"].routes,
+        weights={"0a1b2c3d": 70, "ffffffff": 30},
+        forced=Forced(revision="ffffffff", match=Match(kind="cookie", name="variant", value="b.1")),
+    ),
+    "ingress-forced": lambda: list(
+        build_ingresses(
+            OWNER,
+            INGRESS_TRAFFIC,
+            routes=PROFILES["vllm"].routes,
+            weights={"0a1b2c3d": 100},
+            forced=Forced(revision="ffffffff", match=Match(kind="header", name="x-variant", value="b")),
+        )
+    ),
+    "ingress-fence": lambda: build_fence(
+        OWNER,
+        class_name="nginx",
+        routes=PROFILES["vllm"].routes,
+        weights={"0a1b2c3d": 95, "ffffffff": 5},
+        forced=None,
     ),
     "budget": lambda: build_disruption_budget(OWNER, revision="0a1b2c3d"),
     "controllerrevision": lambda: build_controller_revision(OWNER, revision({"spec": {}})),
@@ -198,3 +225,41 @@ def test_only_the_public_routes_are_exposed() -> None:
         "/v1/completions",
         "/v1/models",
     ]
+
+
+def test_every_distribution_of_requests_has_a_fence_of_its_own() -> None:
+    header = Forced(revision="b", match=Match(kind="header", name="x", value="1"))
+    cookie = Forced(revision="b", match=Match(kind="cookie", name="x", value="1"))
+    said: list[tuple[dict[str, int], Forced | None]] = [
+        ({"a": 100}, None),
+        ({"a": 95, "b": 5}, None),
+        ({"a": 5, "b": 95}, None),
+        ({"b": 100}, None),
+        ({"a": 100}, header),
+        ({"a": 100}, cookie),
+    ]
+    hosts = {fence_host(OWNER, weights=weights, forced=forced) for weights, forced in said}
+    assert len(hosts) == len(said)
+    assert all(host.endswith(".fin.shop.invalid") and len(host) <= 253 for host in hosts)
+
+
+@pytest.mark.parametrize(
+    ("value", "cookie", "matches"),
+    [
+        pytest.param("b", "variant=b", True, id="alone"),
+        pytest.param("b", "lang=zh; variant=b", True, id="the last of two"),
+        pytest.param("b", "variant=b; lang=zh", True, id="the first of two"),
+        pytest.param("b", "lang=zh;variant=b;x=y", True, id="in the middle, without spaces"),
+        pytest.param("b", "variant=bb", False, id="a longer value"),
+        pytest.param("b", "myvariant=b", False, id="a longer name"),
+        pytest.param("b", "lang=variant=b", False, id="inside another cookie's value"),
+        pytest.param("b.1", "variant=b.1", True, id="a dot"),
+        pytest.param("b.1", "variant=bx1", False, id="a dot is not any character"),
+        pytest.param("(a|b)[1]+$", "variant=(a|b)[1]+$", True, id="everything that an expression could mean"),
+    ],
+)
+def test_the_expression_for_a_cookie(value: str, cookie: str, matches: bool) -> None:
+    said = header_match(Match(kind="cookie", name="variant", value=value))
+    assert (said["name"], said["type"]) == ("Cookie", "RegularExpression")
+    assert bool(re.search(said["value"], cookie)) is matches
+    assert bool(re.fullmatch(said["value"], cookie)) is matches, "implementations that match the whole value"

@@ -69,6 +69,8 @@ class Cluster:
         self.behaviour: Callable[[str], str] = lambda adapter: "good"  # by adapter name of the revision
         self.stuck: Callable[[Json], bool] = lambda pod: False  # pods that never get ready, whatever their adapter
         self.gateway_takes = True
+        self.ingress_takes = True
+        self._taken: dict[str, str] = {}  # what the Ingress controller serves: revision by fence host
         self.downtime_allowed = False
         self.watch_invariants = True
         self.forbidden: set[Kind] = set()  # kinds that the operator has no right to list
@@ -138,6 +140,9 @@ class Cluster:
             self._scale(deployment)
         for route in self.every(HTTP_ROUTE):
             self._accept(route)
+        if self.ingress_takes:
+            fences = [obj for obj in self.every(INGRESS) if obj["metadata"]["name"].endswith("-fence")]
+            self._taken = {fence["spec"]["rules"][0]["host"]: _backend(fence) for fence in fences}
 
     def _advance_pod(self, pod: Json) -> None:
         name = pod["metadata"]["name"]
@@ -249,6 +254,13 @@ class Cluster:
         self.objects[kind, name] = obj
         return obj
 
+    async def ask(self, url: str, *, host: str, path: str, headers: Mapping[str, str] | None = None) -> int | str:
+        """The Ingress controller, which takes what is written one tick later."""
+        revision = self._taken.get(host)
+        if revision is None:
+            return 404
+        return 200 if self.ready(revision) else 503
+
     # ---- Kube -----------------------------------------------------------------------------------------------------
     async def get(self, kind: Kind, *, namespace: str | None, name: str) -> Json | None:
         return copy.deepcopy(self.objects.get((kind, name)))
@@ -317,9 +329,10 @@ class Cluster:
         if self.crash_at == (len(self.writes), "before"):
             raise Crash(what)
         before = self.shares() if self.watch_invariants else {}
+        forced = set(self.forced()) if self.watch_invariants else set()
         done = copy.deepcopy(act())
         if self.watch_invariants:
-            self.check(what, before=before)
+            self.check(what, before=before, before_forced=forced)
         if self.crash_at == (len(self.writes), "after"):
             raise Crash(what)
         return done
@@ -330,6 +343,8 @@ class Cluster:
         shares: dict[str, int] = {}
         for route in self.every(HTTP_ROUTE):
             for rule in route["spec"]["rules"]:
+                if any("headers" in match for match in rule["matches"]):
+                    continue
                 found = {ref["name"].rsplit("-", 1)[1]: ref["weight"] for ref in rule["backendRefs"] if ref["weight"]}
                 if shares and found != shares:
                     raise Violation(f"T19: rules disagree: {found} and {shares}")
@@ -344,7 +359,7 @@ class Cluster:
         pairs: dict[str, dict[str, int]] = {}
         for primary in self.every(INGRESS):
             name = primary["metadata"]["name"]
-            if name.endswith("-canary"):
+            if name.endswith(("-canary", "-fence")):
                 continue
             shares = {_backend(primary): 100}
             twin = self.peek(INGRESS, f"{name}-canary")
@@ -354,11 +369,30 @@ class Cluster:
             pairs[name] = {revision: share for revision, share in shares.items() if share}
         return pairs
 
+    def forced(self) -> dict[str, tuple[str, str]]:
+        """Revision that requests of a certain header or cookie reach, with name and value, by path or pair; all of them agree."""
+        found: dict[str, tuple[str, str]] = {}
+        for route in self.every(HTTP_ROUTE):
+            for rule in route["spec"]["rules"]:
+                for match in rule["matches"]:
+                    for header in match.get("headers", ()):
+                        found[rule["backendRefs"][0]["name"].rsplit("-", 1)[1]] = (header["name"], header["value"])
+        for twin in self.every(INGRESS):
+            said = twin["metadata"].get("annotations", {})
+            for key in ("canary-by-header", "canary-by-cookie"):
+                name = said.get(f"nginx.ingress.kubernetes.io/{key}")
+                if name:
+                    value = said.get("nginx.ingress.kubernetes.io/canary-by-header-value", "always")
+                    found[_backend(twin)] = (name, value)
+        if len(found) > 1:
+            raise Violation(f"T19: forced requests reach several revisions: {found}")
+        return found
+
     def named(self) -> set[str]:
         """Revisions that anything sends requests to: a route left behind by another kind of traffic does too."""
         rules = (rule for route in self.every(HTTP_ROUTE) for rule in route["spec"]["rules"])
         backends = {ref["name"].rsplit("-", 1)[1] for rule in rules for ref in rule["backendRefs"] if ref["weight"]}
-        return backends.union(self.shares(), *self.ingress_pairs().values())
+        return backends.union(self.shares(), self.forced(), *self.ingress_pairs().values())
 
     def _shares_of(self, selector: Mapping[str, str]) -> dict[str, int]:
         """Every ready pod that a selector names gets the same; whole percents, the first name of a tie rounded up."""
@@ -398,10 +432,13 @@ class Cluster:
         if sum(map(_is_ready, serving)) < min(need, able):
             raise Violation(f"T2: fewer pods in service than needed after {what}")
 
-    def check(self, what: str, *, before: Mapping[str, int]) -> None:
-        """`before`: the shares that the write found."""
+    def check(self, what: str, *, before: Mapping[str, int], before_forced: set[str]) -> None:
+        """`before`, `before_forced`: the shares, and who had forced requests, as the write found them."""
         self._check_in_service(what)
         shares = self.shares()
+        for revision in set(self.forced()) - before_forced:
+            if not self.ready(revision):
+                raise Violation(f"T1: forced requests without a ready pod: {revision} after {what}")
         if shares and sum(shares.values()) != 100:
             raise Violation(f"T20: {shares} after {what}")
         for revision, share in shares.items():

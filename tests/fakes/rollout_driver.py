@@ -43,11 +43,11 @@ class _Events:
 class Driver:
     """One operator process after another."""
 
-    def __init__(self, cluster: Cluster, *, profiles: Json | None = None) -> None:
+    def __init__(self, cluster: Cluster, *, profiles: Json | None = None, routers: list[Json] | None = None) -> None:
         self.cluster = cluster
         self.events = _Events()
         self._settings = parse_settings(
-            {"profiles": profiles or {}},
+            {"profiles": profiles or {}, "routers": routers or []},
             operator_image="localhost/operator:1",
             job_image="localhost/job:1",
             image_pull_policy="Never",
@@ -68,6 +68,7 @@ class Driver:
             verifier=self.verifier,  # type: ignore[arg-type]
             settings=self._settings,
             clock=_Clock(self.cluster),
+            ask=self.cluster.ask,
         )
 
     @property
@@ -239,12 +240,12 @@ def deployment(
     }
 
 
-def started(cluster: Cluster, **spec: Any) -> Driver:
+def started(cluster: Cluster, *, routers: list[Json] | None = None, **spec: Any) -> Driver:
     """A cluster in which adapters v1, v2 and v3 are Ready and the deployment was just applied."""
     for name in ("v1", "v2", "v3"):
         cluster.put(ADAPTER, adapter(name))
     cluster.put(LORA_DEPLOYMENT, deployment(**spec))
-    return Driver(cluster)
+    return Driver(cluster, routers=routers)
 
 
 def point_to(driver: Driver, name: str) -> None:

@@ -95,7 +95,24 @@ CANARY: Json = {"replicas": 2, "strategy": {"type": "Canary", "canary": {"steps"
 LONG_STEPS = [{"setWeight": 25}, {"pause": {"seconds": 5}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}]
 LONG_CANARY: Json = {"replicas": 4, "strategy": {"type": "Canary", "canary": {"steps": LONG_STEPS}}}
 
+MATCH: Json = {"header": {"name": "x-variant", "value": "b"}}
+ROUTERS: list[Json] = [{"ingressClass": "nginx", "kind": "traefik", "url": "http://traefik:8000"}]
+
+
+def _ab_test(**members: Any) -> Json:
+    said = {
+        "split": {"stable": 50, "candidate": 50},
+        "successMetrics": ["conversion"],
+        "durationSeconds": 20,
+        "match": MATCH,
+    }
+    return {"replicas": 2, "strategy": {"type": "ABTest", "abTest": {**said, **members}}}
+
+
+AB_TEST = _ab_test()
+ASSIGNED = _ab_test(split={"stable": 100, "candidate": 0})
 INGRESS_TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
+AB_TEST_PAUSED: Json = {**_ab_test(onEnd="Pause"), "traffic": INGRESS_TRAFFIC}
 
 SCENARIOS = {
     "the first deployment": Scenario(acts=(_nothing,)),
@@ -183,6 +200,29 @@ SCENARIOS = {
         acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("abort")),
         gpus=4,
         spec={**CANARY, "traffic": INGRESS_TRAFFIC},
+    ),
+    "canary through an Ingress whose controller is asked": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")),
+        gpus=4,
+        spec={**CANARY, "traffic": INGRESS_TRAFFIC, "routers": ROUTERS},
+    ),
+    "A/B test that nobody wins": Scenario(acts=(_nothing, lambda d: point_to(d, "v2")), gpus=4, spec=AB_TEST),
+    "A/B test promoted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")),
+        halts=(None, _at("Testing", "Test", index=0)),
+        gpus=4,
+        spec=AB_TEST,
+    ),
+    "A/B test through an Ingress, paused at its end, then promoted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")),
+        gpus=4,
+        spec=AB_TEST_PAUSED,
+    ),
+    "A/B test whose clients assign alone, aborted": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("abort")),
+        halts=(None, _at("Testing", "Test", index=0)),
+        gpus=4,
+        spec=ASSIGNED,
     ),
     "blue-green through an Ingress, then deleted": Scenario(
         acts=(_nothing, lambda d: point_to(d, "v2"), _delete), spec={**BLUE_GREEN, "traffic": INGRESS_TRAFFIC}

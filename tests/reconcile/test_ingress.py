@@ -7,13 +7,15 @@ import pytest
 
 from lora_operator.api.kinds import INGRESS, LORA_DEPLOYMENT
 from tests.fakes.cluster import Cluster
-from tests.fakes.rollout_driver import NAME, Driver, ask, candidate, point_to, served, shares, stable, started
+from tests.fakes.rollout_driver import NAME, Driver, ask, candidate, point_to, replicas, served, shares, stable, started
 
 Json = dict[str, Any]
 TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
 STEPS: Json = {"type": "Canary", "canary": {"steps": [{"setWeight": 25}, {"pause": {}}]}}
+ROUTERS: list[Json] = [{"ingressClass": "nginx", "kind": "traefik", "url": "http://traefik:8000"}]
 BLUE_GREEN: Json = {"type": "BlueGreen", "blueGreen": {"switchDelaySeconds": 0, "keepPreviousSeconds": 0}}
 PRIMARIES = ["fin", "fin-health", "fin-inference"]
+WRITTEN = ["fin", "fin-inference", "fin-health"]
 TWINS = ["fin-canary", "fin-health-canary", "fin-inference-canary"]
 
 
@@ -21,6 +23,13 @@ def serving(strategy: Json | None = None, **traffic: str) -> Driver:
     """v1 serves through Ingresses."""
     ingress = {"ingress": {**TRAFFIC["ingress"], **traffic}}
     return stable(cluster_gpus=8, replicas=2, traffic=ingress, strategy=strategy or {"type": "Replace"})
+
+
+def fenced(strategy: Json | None = None) -> Driver:
+    """… and the settings say where the controller answers."""
+    return stable(
+        cluster_gpus=8, replicas=2, traffic=TRAFFIC, strategy=strategy or {"type": "Replace"}, routers=ROUTERS
+    )
 
 
 def names(driver: Driver) -> list[str]:
@@ -150,3 +159,81 @@ def test_a_profile_whose_paths_no_ingress_can_rewrite_is_refused() -> None:
     driver.run()
     assert driver.condition("Ready")["reason"] == "Invalid"
     assert "rewrites /v1/models" in driver.condition("Ready")["message"]
+
+
+def test_the_fence_is_written_behind_all_others_and_leads_to_the_version_that_gains() -> None:
+    driver = fenced(STEPS)
+    driver.run(lambda: point_to(driver, "v2"))
+    assert names(driver) == sorted([*PRIMARIES, *TWINS, "fin-fence"])
+    order = [write.split()[-1] for write in driver.cluster.writes if "Ingress" in write]
+    assert order == [*WRITTEN, "fin-fence", *(f"{name}-canary" for name in WRITTEN), "fin-fence"]
+    fence = driver.cluster.peek(INGRESS, "fin-fence")
+    assert fence is not None
+    rule = fence["spec"]["rules"][0]
+    assert rule["host"].endswith(".fin.shop.invalid")
+    backend = rule["http"]["paths"][0]["backend"]["service"]["name"]
+    assert backend == f"fin-{candidate(driver)}"
+    assert fence["metadata"]["annotations"]["nginx.ingress.kubernetes.io/rewrite-target"] == "/health"
+    assert shares(driver) == {"v1": 75, "v2": 25}
+
+
+def test_nothing_is_confirmed_before_the_controller_answers() -> None:
+    cluster = Cluster()
+    cluster.ingress_takes = False
+    driver = started(cluster, traffic=TRAFFIC, routers=ROUTERS)
+    driver.until("Promoting")
+    driver.look(20)
+    assert driver.status["phase"] == "Promoting"
+    assert driver.condition("Ready")["message"] == (
+        "the controller at http://traefik:8000 has not taken the Ingresses yet (HTTP 404)"
+    )
+    cluster.ingress_takes = True
+    driver.run()
+    assert (driver.status["phase"], driver.condition("Ready")["status"]) == ("Stable", "True")
+
+
+def test_a_controller_that_is_late_holds_up_the_drain_of_what_it_still_serves_t6() -> None:
+    driver = fenced(BLUE_GREEN)
+    driver.cluster.ingress_takes = False
+    point_to(driver, "v2")
+    driver.until("Switching", sub="Shift")
+    driver.look(200)
+    assert (driver.status["phase"], replicas(driver)) == ("Switching", {"v1": 2, "v2": 2})
+    driver.cluster.ingress_takes = True
+    driver.run()
+    assert (served(driver), replicas(driver)) == ("v2", {"v1": 0, "v2": 2})
+
+
+def test_a_controller_that_cannot_be_asked_is_named_with_its_setting() -> None:
+    cluster = Cluster()
+
+    async def refused(url: str, *, host: str, path: str, headers: object = None) -> str:
+        return "ClientConnectorError: refused"
+
+    cluster.ask = refused  # type: ignore[assignment, method-assign]
+    driver = started(cluster, traffic=TRAFFIC, routers=ROUTERS)
+    driver.until("Promoting")
+    driver.look(3)
+    assert driver.condition("Ready")["reason"] == "RouteNotAccepted"
+    assert (
+        "does not answer at http://traefik:8000 (ClientConnectorError: refused)" in driver.condition("Ready")["message"]
+    )
+    assert "routers[].url" in driver.condition("Ready")["message"]
+
+
+def test_a_fence_that_is_deleted_by_hand_comes_back_and_goes_with_the_resource() -> None:
+    driver = fenced()
+    driver.run(lambda: driver.cluster.remove(INGRESS, "fin-fence"))
+    assert "fin-fence" in names(driver)
+    stamp = "2026-01-01T12:10:00Z"
+    driver.run(
+        lambda: driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda o: o["metadata"].update(deletionTimestamp=stamp))
+    )
+    assert names(driver) == []
+
+
+def test_a_fence_that_the_settings_no_longer_ask_for_goes() -> None:
+    driver = fenced()
+    after = Driver(driver.cluster)
+    after.run()
+    assert names(after) == PRIMARIES

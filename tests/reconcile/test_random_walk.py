@@ -18,13 +18,21 @@ from tests.fakes.cluster import Cluster
 from tests.fakes.rollout_driver import NAME, Driver, ask, point_to, started
 
 Json = dict[str, Any]
+KINDS = ["Replace", "BlueGreen", "Canary", "ABTest"]
 ADAPTERS = ("v1", "v2", "v3")
 STEPS = [
     [{"setWeight": 50}],
     [{"setWeight": 50}, {"pause": {"seconds": 20}}, {"setWeight": 100}, {"pause": {}}],
     [{"setWeight": 0}, {"setWeight": 50}, {"pause": {"timeoutSeconds": 60, "onTimeout": "Promote"}}],
 ]
-BOTH = ("BlueGreen", "Canary")  # need room for two versions
+BOTH = ("BlueGreen", "Canary", "ABTest")  # need room for two versions
+SPLITS = [
+    {"split": {"stable": 50, "candidate": 50}},
+    {"split": {"stable": 100, "candidate": 0}, "match": {"header": {"name": "x-variant", "value": "b"}}},
+    {"split": {"stable": 70, "candidate": 30}, "match": {"cookie": {"name": "v", "value": "always"}}, "onEnd": "Pause"},
+]
+TEST = {"successMetrics": ["conversion"], "durationSeconds": 40}
+ROUTERS: list[Json] = [{"ingressClass": "nginx", "kind": "traefik", "url": "http://traefik:8000"}]
 BLUE_GREEN = {"switchDelaySeconds": 10, "keepPreviousSeconds": 100}
 INGRESS_TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
 GATEWAY_TRAFFIC: Json = {"gateway": {"parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}]}}
@@ -39,9 +47,19 @@ class World:
         self.cluster.downtime_allowed = gpus < 6
         self.how = dict.fromkeys(ADAPTERS, "good")
         self.cluster.behaviour = lambda name: self.how.get(name, "good")
-        strategy = {"type": kind, "blueGreen": dict(BLUE_GREEN), "canary": {"steps": STEPS[1]}}
+        strategy = {
+            "type": kind,
+            "blueGreen": dict(BLUE_GREEN),
+            "canary": {"steps": STEPS[1]},
+            "abTest": {**TEST, **SPLITS[2]},
+        }
         self.driver = started(
-            self.cluster, progressDeadlineSeconds=200, strategy=strategy, traffic=TRAFFIC[traffic], replicas=2
+            self.cluster,
+            progressDeadlineSeconds=200,
+            strategy=strategy,
+            traffic=TRAFFIC[traffic],
+            replicas=2,
+            routers=ROUTERS if gpus == 8 else None,
         )
         self.nonce = 0
 
@@ -85,9 +103,11 @@ def acts() -> st.SearchStrategy[Callable[[World], None]]:
         st.sampled_from(["abort", "promote", "promote-full", "pause", "resume"]).map(
             lambda verb: lambda w: w.request(verb, "candidate")
         ),
-        st.sampled_from(["Replace", "BlueGreen", "Canary"]).map(
-            lambda kind: lambda w: w.spec(lambda spec: spec["strategy"].update(type=kind))
+        st.sampled_from(KINDS).map(lambda kind: lambda w: w.spec(lambda spec: spec["strategy"].update(type=kind))),
+        st.sampled_from(SPLITS).map(
+            lambda split: lambda w: w.spec(lambda spec: spec["strategy"].update(abTest={**TEST, **split}))
         ),
+        st.booleans().map(lambda on: lambda w: setattr(w.cluster, "ingress_takes", on)),
         st.sampled_from(STEPS).map(
             lambda steps: lambda w: w.spec(lambda spec: spec["strategy"].update(canary={"steps": steps}))
         ),
@@ -130,7 +150,11 @@ async def walk(gpus: int, kind: str, traffic: str, script: list[tuple[Callable[[
         await world.go(steps)
     world.cluster.crash_at = None
     world.how = dict.fromkeys(ADAPTERS, "good")
+    world.cluster.ingress_takes = True
     world.spec(lambda spec: spec.update(paused=False))
+    world.spec(
+        lambda spec: spec["strategy"]["abTest"].update(onEnd="Pause")
+    )  # a test that nothing measures promotes nothing
     point_to(world.driver, "v1")
     await promoted(world)
     point_to(world.driver, "v3")
@@ -150,7 +174,7 @@ async def walk(gpus: int, kind: str, traffic: str, script: list[tuple[Callable[[
 )
 @given(
     gpus=st.sampled_from([1, 2, 4, 8]),
-    kind=st.sampled_from(["Replace", "BlueGreen", "Canary"]),
+    kind=st.sampled_from(KINDS),
     traffic=st.sampled_from(sorted(TRAFFIC)),
     script=st.lists(st.tuples(acts(), st.integers(0, 40)), max_size=8),
 )
@@ -166,7 +190,7 @@ def test_the_invariants_hold_and_the_declared_version_serves_in_the_end(
 )
 @given(
     gpus=st.sampled_from([1, 2, 4, 8]),
-    kind=st.sampled_from(["Replace", "BlueGreen", "Canary"]),
+    kind=st.sampled_from(KINDS),
     traffic=st.sampled_from(sorted(TRAFFIC)),
     script=st.lists(st.tuples(acts(), st.integers(0, 60)), max_size=14),
 )
@@ -184,6 +208,10 @@ def check_end(driver: Driver, *, gpus: int) -> None:
     if replicas > gpus:
         assert driver.condition("Ready")["status"] == "False"
         return
+    if kind == "ABTest" and "service" in spec["traffic"] and status.get("stable", {}).get("adapter") != "v3":
+        assert driver.condition("Ready")["reason"] in ("Invalid", "InsufficientGPU")
+        assert cluster.shares() == {status["stable"]["revision"]: 100}
+        return
     if kind in BOTH and 2 * replicas > gpus and status.get("stable", {}).get("adapter") != "v3":
         assert driver.condition("Ready")["reason"] == "InsufficientGPU"
         assert cluster.shares() == {status["stable"]["revision"]: 100}
@@ -193,7 +221,7 @@ def check_end(driver: Driver, *, gpus: int) -> None:
         "v3",
         "True",
     )
-    assert cluster.shares() == {status["stable"]["revision"]: 100}
+    assert (cluster.shares(), cluster.forced()) == ({status["stable"]["revision"]: 100}, {})
     alive = {d["metadata"]["name"]: d["spec"]["replicas"] for d in cluster.every(DEPLOYMENT) if d["spec"]["replicas"]}
     assert alive == {f"{NAME}-{status['stable']['revision']}": replicas}
     assert f"{NAME}-{status['stable']['revision']}" in {s["metadata"]["name"] for s in cluster.every(SERVICE)}

@@ -87,7 +87,7 @@ async def read(live: Json, *, gateways: int = 1, fresh: bool = True) -> Any:
 )
 async def test_a_shift_is_confirmed_by_the_controller(status: Json, confirmed: bool, reason: str, words: str) -> None:
     state = await read(route(status=status))
-    verdict = GatewayRouter(TRAFFIC).verify(route=state, weights=WEIGHTS)
+    verdict = GatewayRouter(TRAFFIC).verify(OWNER, route=state, weights=WEIGHTS)
     assert (verdict.confirmed, str(verdict.reason)) == (confirmed, reason)
     assert words in verdict.message
 
@@ -110,12 +110,12 @@ async def test_endpoints_carry_scheme_and_port_of_the_listener() -> None:
 
 async def test_weights_other_than_wanted_are_not_confirmed() -> None:
     state = await read(route(weights={"aaaaaaaa": 100}))
-    assert GatewayRouter(TRAFFIC).verify(route=state, weights=WEIGHTS).confirmed is False
+    assert GatewayRouter(TRAFFIC).verify(OWNER, route=state, weights=WEIGHTS).confirmed is False
 
 
 async def test_a_route_that_is_gone_confirms_the_wish_for_none() -> None:
-    assert GatewayRouter(TRAFFIC).verify(route=None, weights={}).confirmed is True
-    assert GatewayRouter(TRAFFIC).verify(route=await read(route()), weights={}).confirmed is False
+    assert GatewayRouter(TRAFFIC).verify(OWNER, route=None, weights={}).confirmed is True
+    assert GatewayRouter(TRAFFIC).verify(OWNER, route=await read(route()), weights={}).confirmed is False
 
 
 def _reweigh(live: Json) -> None:

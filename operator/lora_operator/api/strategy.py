@@ -7,16 +7,27 @@ Members of other types than the chosen one may stay in a manifest; they are pars
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from lora_operator.api.errors import Invalid
 from lora_operator.api.names import canonical_hash
 from lora_operator.api.reader import Reader
 
-__all__ = ["BlueGreen", "CanaryStep", "OnTimeout", "Strategy", "StrategyType", "parse_strategy"]
+__all__ = [
+    "ABTest",
+    "BlueGreen",
+    "CanaryStep",
+    "Match",
+    "OnEnd",
+    "OnTimeout",
+    "Strategy",
+    "StrategyType",
+    "parse_strategy",
+]
 
 LARGEST_WEIGHT = 100
 KEEP_PREVIOUS_SECONDS = 600
+TEST_SECONDS = 86400
 
 
 class StrategyType(StrEnum):
@@ -33,6 +44,13 @@ class OnTimeout(StrEnum):
 
     ABORT = "Abort"
     PROMOTE = "Promote"
+
+
+class OnEnd(StrEnum):
+    """What becomes of a finished A/B test."""
+
+    PROMOTE_WINNER = "PromoteWinner"
+    PAUSE = "Pause"
 
 
 @dataclass(frozen=True)
@@ -62,16 +80,44 @@ class CanaryStep:
 
 
 @dataclass(frozen=True)
+class Match:
+    """Requests that always reach the candidate: those whose header, or whose cookie, has exactly this value."""
+
+    kind: Literal["header", "cookie"]
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class ABTest:
+    """A fixed split until a winner is known, or the time is over."""
+
+    candidate_weight: int  # percent; stable gets the rest
+    duration_seconds: int
+    match: Match | None  # None: the weights alone decide
+    success_metrics: tuple[str, ...]  # the first decides; on the others the candidate must not be worse
+    max_error_rate: float | None  # None: no condition of that kind
+    max_performance_degradation: float | None
+    on_end: OnEnd
+
+
+@dataclass(frozen=True)
 class Strategy:
     """The chosen type with its members. `steps` is empty where the spec names none."""
 
     type: StrategyType
     blue_green: BlueGreen
     steps: tuple[CanaryStep, ...]
+    ab_test: ABTest | None  # None: the spec has no such member
 
     def prefix(self, count: int) -> str:
         """Hash of the first `count` steps: whether those already taken are still what they were."""
         return canonical_hash([step.raw for step in self.steps[:count]], digits=16)
+
+    @property
+    def split(self) -> str:
+        """Hash of the A/B test's split: whether what is being measured is still what it was."""
+        return canonical_hash([None if self.ab_test is None else self.ab_test.candidate_weight], digits=16)
 
 
 def parse_strategy(reader: Reader) -> Strategy:
@@ -81,14 +127,52 @@ def parse_strategy(reader: Reader) -> Strategy:
         Invalid: naming field, found and expected.
     """
     blue_green = reader.child("blueGreen")
+    chosen = reader.choice("type", StrategyType, StrategyType.REPLACE)
     return Strategy(
-        type=reader.choice("type", StrategyType, StrategyType.REPLACE),
+        type=chosen,
         blue_green=BlueGreen(
             switch_delay_seconds=_optional(blue_green, "switchDelaySeconds", minimum=0),
             auto_promote=blue_green.boolean("autoPromote", default=True),
             keep_previous_seconds=blue_green.integer("keepPreviousSeconds", KEEP_PREVIOUS_SECONDS),
         ),
         steps=tuple(_step(item) for item in reader.child("canary").children("steps")),
+        ab_test=_ab_test(reader, chosen=chosen),
+    )
+
+
+def _ab_test(reader: Reader, *, chosen: StrategyType) -> ABTest | None:
+    if "abTest" not in reader:
+        if chosen is StrategyType.AB_TEST:
+            raise Invalid(field=reader.at("abTest"), found="none", expected="split and successMetrics")
+        return None
+    test = reader.child("abTest")
+    split, conditions = test.required("split"), test.child("rollbackConditions")
+    stable, candidate = split.integer("stable"), split.integer("candidate")
+    if stable + candidate != LARGEST_WEIGHT:
+        raise Invalid(field=test.at("split"), found=f"{stable} + {candidate}", expected="two numbers that sum to 100")
+    metrics = test.texts("successMetrics")
+    if not metrics:
+        raise Invalid(field=test.at("successMetrics"), found="none", expected="at least one name of analysis.metrics")
+    return ABTest(
+        candidate_weight=candidate,
+        duration_seconds=test.integer("durationSeconds", TEST_SECONDS, minimum=1),
+        match=_match(test.child("match")) if "match" in test else None,
+        success_metrics=metrics,
+        max_error_rate=conditions.number("maxErrorRate") if "maxErrorRate" in conditions else None,
+        max_performance_degradation=(
+            conditions.number("maxPerformanceDegradation") if "maxPerformanceDegradation" in conditions else None
+        ),
+        on_end=test.choice("onEnd", OnEnd, OnEnd.PROMOTE_WINNER),
+    )
+
+
+def _match(reader: Reader) -> Match:
+    kind = reader.one_of("header", "cookie")
+    inner = reader.required(kind)
+    return Match(
+        kind="header" if kind == "header" else "cookie",
+        name=inner.text("name"),
+        value=inner.text("value"),
     )
 
 

@@ -44,6 +44,7 @@ from lora_operator.reconcile.step import Stepper
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.routing.base import ReadingRouter
 from lora_operator.routing.choose import every_router, router_for
+from lora_operator.routing.controller import Ask, ask_over_http, controller_urls
 from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.clock import Clock
 from lora_operator.runtime.queue import Key
@@ -51,20 +52,30 @@ from lora_operator.settings import Settings
 
 __all__ = ["DeploymentReconciler"]
 
-_MOVING = frozenset({Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.ABORTING, Phase.DELETING})
+_MOVING = frozenset({Phase.STEPPING, Phase.TESTING, Phase.SWITCHING, Phase.PROMOTING, Phase.ABORTING, Phase.DELETING})
 
 
 class DeploymentReconciler:
     """One for the process."""
 
     def __init__(
-        self, *, kube: Kube, cache: Cache, stepper: Stepper, verifier: Verifier, settings: Settings, clock: Clock
+        self,
+        *,
+        kube: Kube,
+        cache: Cache,
+        stepper: Stepper,
+        verifier: Verifier,
+        settings: Settings,
+        clock: Clock,
+        ask: Ask = ask_over_http,
     ) -> None:
         self._kube = kube
         self._cache = cache
         self._stepper = stepper
         self._verifier = verifier
         self._clock = clock
+        self._ask = ask
+        self._controllers = controller_urls(settings.routers)
         self._settings = RolloutSettings(
             profiles=settings.profiles,
             pods=PodSettings(
@@ -102,7 +113,7 @@ class DeploymentReconciler:
         owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
         spec, invalid = _parsed(raw)
         status = RolloutStatus.from_json(raw.get("status") or {})
-        router = None if spec is None else router_for(spec.traffic, replicas=spec.replicas)
+        router = None if spec is None else self._router(spec)
         records = self._records(owner)
         pods = self._pods(owner)
         self._forget_answers(status, pods)
@@ -216,6 +227,9 @@ class DeploymentReconciler:
                 return await known.read(self._kube, owner=owner, cached=cached, fresh=False, pods=pods)
         return None
 
+    def _router(self, spec: Deployment) -> ReadingRouter:
+        return router_for(spec.traffic, replicas=spec.replicas, controllers=self._controllers, ask=self._ask)
+
     def _cached_route(self, owner: Owner, router: ReadingRouter) -> Mapping[str, Json]:
         found = {
             name: self._cache.get(router.kind, namespace=owner.namespace, name=name) for name in router.names(owner)
@@ -230,7 +244,7 @@ class DeploymentReconciler:
         for known in every_router():
             kind = known.kind
             current = route is not None and route.kind is kind
-            wanted = spec is not None and router_for(spec.traffic, replicas=spec.replicas).kind is kind
+            wanted = spec is not None and self._router(spec).kind is kind
             cached = {
                 name: obj for name, obj in self._cached_route(owner, known).items() if is_owned(obj, uid=owner.uid)
             }

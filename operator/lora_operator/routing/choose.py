@@ -1,7 +1,10 @@
 """Which router a spec's `traffic` asks for."""
 
+from collections.abc import Mapping
+
 from lora_operator.api.deployment import GatewayTraffic, IngressTraffic, ServiceTraffic, Traffic
 from lora_operator.routing.base import ReadingRouter
+from lora_operator.routing.controller import Ask
 from lora_operator.routing.gateway import GatewayRouter
 from lora_operator.routing.ingress import IngressRouter
 from lora_operator.routing.service import ServiceRouter
@@ -9,15 +12,20 @@ from lora_operator.routing.service import ServiceRouter
 __all__ = ["every_router", "router_for"]
 
 
-def router_for(traffic: Traffic, *, replicas: int) -> ReadingRouter:
-    """The router. `replicas`: pods that serve, for the one that shares requests by pods."""
+def router_for(
+    traffic: Traffic, *, replicas: int, controllers: Mapping[str, str] | None = None, ask: Ask | None = None
+) -> ReadingRouter:
+    """The router. `replicas`: pods that serve, for the one that shares requests by pods.
+
+    `controllers`: where Ingress controllers answer, by class; `ask`: how they are asked.
+    """
     match traffic:
         case GatewayTraffic():
             return GatewayRouter(traffic)
         case ServiceTraffic():
             return ServiceRouter(replicas=replicas)
         case IngressTraffic():
-            return IngressRouter(traffic)
+            return IngressRouter(traffic, url=(controllers or {}).get(traffic.class_name, ""), ask=ask)
 
 
 def every_router() -> tuple[ReadingRouter, ...]:

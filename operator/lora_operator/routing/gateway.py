@@ -10,7 +10,8 @@ from typing import Any
 from lora_operator.api.deployment import GatewayTraffic
 from lora_operator.api.kinds import GATEWAY, HTTP_ROUTE
 from lora_operator.api.reasons import Reason
-from lora_operator.core.build.httproute import build_http_route
+from lora_operator.core.build.forced import Forced
+from lora_operator.core.build.httproute import build_http_route, header_match
 from lora_operator.core.build.owner import Owner, is_owned
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.plan import Effect
@@ -89,7 +90,13 @@ class GatewayRouter:
         )
 
     def write(
-        self, owner: Owner, *, route: RouteState | None, revision: Revision | None, weights: Mapping[str, int]
+        self,
+        owner: Owner,
+        *,
+        route: RouteState | None,
+        revision: Revision | None,
+        weights: Mapping[str, int],
+        forced: Forced | None = None,
     ) -> tuple[Effect, ...]:
         """The whole route at once, or its deletion."""
         if route is not None and not route.owned:
@@ -98,15 +105,17 @@ class GatewayRouter:
             return () if route is None else (delete_object(HTTP_ROUTE, route.live),)
         if revision is None:
             return ()
-        wanted = build_http_route(owner, self._traffic, routes=revision.routes, weights=weights)
+        wanted = build_http_route(owner, self._traffic, routes=revision.routes, weights=weights, forced=forced)
         return apply_if_differs(HTTP_ROUTE, live=None if route is None else route.live, wanted=wanted)
 
-    def verify(self, *, route: RouteState | None, weights: Mapping[str, int]) -> Verdict:
+    def verify(
+        self, owner: Owner, *, route: RouteState | None, weights: Mapping[str, int], forced: Forced | None = None
+    ) -> Verdict:
         """Whether requests are known to go where `weights` says."""
         if not weights:
             gone = route is None or not route.owned
             return Verdict(confirmed=gone, message="" if gone else "the route is being removed")
-        if route is None or route.weights != weights:
+        if route is None or route.weights != weights or not _forces(owner, route.live, forced):
             return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the route is being written")
         if not route.accepted:
             return Verdict(confirmed=False, reason=route.reason, message=route.message, written=True)
@@ -135,6 +144,8 @@ def shares_of(route: Mapping[str, Any], *, owner: Owner) -> Mapping[str, int]:
     """Weights by revision as the route says them; empty when its rules disagree or name what is not ours."""
     found: list[dict[str, int]] = []
     for rule in route["spec"].get("rules") or ():
+        if _headers(rule):
+            continue
         shares: dict[str, int] = {}
         for backend in rule.get("backendRefs") or ():
             weight = int(backend.get("weight", 1))
@@ -144,6 +155,27 @@ def shares_of(route: Mapping[str, Any], *, owner: Owner) -> Mapping[str, int]:
     if not found or any(shares != found[0] for shares in found):
         return {}
     return found[0]
+
+
+def _headers(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a request must carry, beside its path, for this rule."""
+    return [header for match in rule.get("matches") or () for header in match.get("headers") or ()]
+
+
+def _forces(owner: Owner, route: Mapping[str, Any], forced: Forced | None) -> bool:
+    """Whether exactly the requests that are forced have rules of their own, on every path."""
+    rules = route["spec"].get("rules") or ()
+    with_headers = [rule for rule in rules if _headers(rule)]
+    if forced is None:
+        return not with_headers
+    wanted = header_match(forced.match)
+    to_it = [
+        rule
+        for rule in with_headers
+        if _headers(rule) == [wanted]
+        and [str(b["name"]) for b in rule.get("backendRefs") or ()] == [f"{owner.name}-{forced.revision}"]
+    ]
+    return len(to_it) == len(with_headers) == len(rules) - len(with_headers)
 
 
 def _acceptance(

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from lora_operator.api.kinds import POD, SERVICE
 from lora_operator.api.names import LABEL_IN_SERVICE, LABEL_REVISION
 from lora_operator.api.reasons import Reason
+from lora_operator.core.build.forced import Forced
 from lora_operator.core.build.owner import Owner, is_owned
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.build.service import build_public_service, build_shared_service
@@ -83,6 +84,7 @@ class ServiceRouter:
         route: RouteState | None,
         revision: Revision | None,  # noqa: ARG002 (a Service rewrites nothing)
         weights: Mapping[str, int],
+        forced: Forced | None = None,  # noqa: ARG002 (nor does it look at a request)
     ) -> tuple[Effect, ...]:
         """Selector and labels, one part after the other; or the deletion of the Service."""
         if route is not None and not route.owned:
@@ -112,11 +114,21 @@ class ServiceRouter:
         leaves = [*_leaves(owner, new, count=wanted.candidate), *_leaves(owner, old, count=stays)]
         return tuple(joins or leaves)
 
-    def verify(self, *, route: RouteState | None, weights: Mapping[str, int]) -> Verdict:
+    def verify(
+        self,
+        owner: Owner,  # noqa: ARG002 (pods say which version they are of)
+        *,
+        route: RouteState | None,
+        weights: Mapping[str, int],
+        forced: Forced | None = None,
+    ) -> Verdict:
         """Whether selector and labels say it."""
         if not weights:
             gone = route is None or not route.owned
             return Verdict(confirmed=gone, message="" if gone else "the Service is being removed")
+        if forced is not None:
+            message = "a plain Service cannot tell requests apart by header or cookie"
+            return Verdict(confirmed=False, reason=Reason.INVALID, message=message)
         if route is None or not self._says(route, weights):
             return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the Service is being written")
         return Verdict(confirmed=True, written=True)

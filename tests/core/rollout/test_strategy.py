@@ -6,7 +6,7 @@ import pytest
 
 from lora_operator.api.deployment import Deployment, parse_deployment
 from lora_operator.api.errors import Invalid
-from lora_operator.api.strategy import OnTimeout, StrategyType
+from lora_operator.api.strategy import ABTest, Match, OnEnd, OnTimeout, StrategyType
 from lora_operator.core.rollout.supported import unsupported
 
 STEPS = "spec.strategy.canary.steps"
@@ -29,6 +29,37 @@ def deployment(strategy: dict[str, Any] | None = None, **spec: Any) -> Deploymen
 
 def canary(*steps: dict[str, Any]) -> dict[str, Any]:
     return {"type": "Canary", "canary": {"steps": list(steps)}}
+
+
+def ab_test(**members: Any) -> dict[str, Any]:
+    return {
+        "type": "ABTest",
+        "abTest": {"split": {"stable": 70, "candidate": 30}, "successMetrics": ["conversion"], **members},
+    }
+
+
+def test_every_member_of_a_test_is_read() -> None:
+    said = ab_test(
+        durationSeconds=60,
+        match={"cookie": {"name": "variant", "value": "b"}},
+        rollbackConditions={"maxErrorRate": 0.05, "maxPerformanceDegradation": 0.2},
+        onEnd="Pause",
+    )
+    assert deployment(said).strategy.ab_test == ABTest(
+        candidate_weight=30,
+        duration_seconds=60,
+        match=Match(kind="cookie", name="variant", value="b"),
+        success_metrics=("conversion",),
+        max_error_rate=0.05,
+        max_performance_degradation=0.2,
+        on_end=OnEnd.PAUSE,
+    )
+
+
+def test_a_short_test_has_the_stored_defaults() -> None:
+    test = deployment(ab_test()).strategy.ab_test
+    assert test is not None
+    assert (test.duration_seconds, test.match, test.max_error_rate, test.on_end) == (86400, None, None, "PromoteWinner")
 
 
 def test_a_silent_spec_is_replace_with_the_stored_defaults() -> None:
@@ -66,6 +97,20 @@ def test_steps_are_read_in_order() -> None:
             "spec.strategy.blueGreen.autoPromote: found 'no'",
             id="a word for a boolean",
         ),
+        pytest.param(
+            {"type": "ABTest"}, "spec.strategy.abTest: found 'none', expected split", id="a test without a split"
+        ),
+        pytest.param(
+            ab_test(split={"stable": 70, "candidate": 20}), "abTest.split: found '70 + 20'", id="a split of 90"
+        ),
+        pytest.param(
+            ab_test(successMetrics=[]), "abTest.successMetrics: found 'none'", id="a test that measures nothing"
+        ),
+        pytest.param(
+            ab_test(match={"header": {"name": "a", "value": "b"}, "cookie": {"name": "a", "value": "b"}}),
+            "abTest.match: found ['header', 'cookie'], expected exactly one",
+            id="two ways of forced assignment",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named(strategy: dict[str, Any], words: str) -> None:
@@ -77,7 +122,6 @@ def test_what_cannot_be_read_is_named(strategy: dict[str, Any], words: str) -> N
 @pytest.mark.parametrize(
     ("strategy", "spec", "field"),
     [
-        pytest.param({"type": "ABTest"}, {}, "spec.strategy.type", id="ABTest"),
         pytest.param({"type": "Canary"}, {}, STEPS, id="a canary without steps ends with an analysis"),
         pytest.param(
             canary({"setWeight": 5}, {"analyse": {"seconds": 60}}), {}, f"{STEPS}[1].analyse", id="an analyse step"
@@ -98,6 +142,7 @@ def test_what_is_not_built_yet_is_named(strategy: dict[str, Any], spec: dict[str
     [
         pytest.param(None, id="Replace"),
         pytest.param({"type": "BlueGreen"}, id="BlueGreen"),
+        pytest.param(ab_test(), id="ABTest"),
         pytest.param(canary({"setWeight": 5}, {"pause": {}}), id="Canary with weights and pauses"),
         pytest.param(
             {**canary({"analyse": {"seconds": 1}}), "type": "BlueGreen"}, id="steps of a type that is not chosen"

@@ -14,15 +14,29 @@ from typing import Any
 from lora_operator.api.deployment import IngressTraffic
 from lora_operator.api.kinds import INGRESS
 from lora_operator.api.names import revisioned
+from lora_operator.api.strategy import Match
+from lora_operator.core.build.forced import Forced
 from lora_operator.core.build.labels import metadata_of, stamped
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.pod_template import PORT_NAME
 
-__all__ = ["CANARY", "CANARY_WEIGHT", "build_ingresses", "ingress_names", "not_routable"]
+__all__ = [
+    "CANARY",
+    "CANARY_WEIGHT",
+    "COOKIE_VALUE",
+    "build_ingresses",
+    "ingress_names",
+    "match_of",
+    "not_routable",
+]
 
 ANNOTATION = "nginx.ingress.kubernetes.io/"
 CANARY = f"{ANNOTATION}canary"
 CANARY_WEIGHT = f"{ANNOTATION}canary-weight"
+COOKIE_VALUE = "always"  # the only one that sends a request to the canary
+_BY_HEADER = f"{ANNOTATION}canary-by-header"
+_BY_HEADER_VALUE = f"{ANNOTATION}canary-by-header-value"
+_BY_COOKIE = f"{ANNOTATION}canary-by-cookie"
 _REWRITE = f"{ANNOTATION}rewrite-target"
 _REGEX = f"{ANNOTATION}use-regex"
 _REWRITTEN = {"/api/v1/inference": "-inference", "/api/v1/health": "-health"}
@@ -39,11 +53,24 @@ def not_routable(routes: Mapping[str, str]) -> str:
     return next((path for path, target in sorted(routes.items()) if path != target and path not in _REWRITTEN), "")
 
 
+def match_of(twin: Mapping[str, Any]) -> Match | None:
+    """Which requests a canary twin takes whatever its weight; None: it goes by weight alone."""
+    said = twin["metadata"].get("annotations") or {}
+    if _BY_HEADER in said:
+        return Match(kind="header", name=said[_BY_HEADER], value=said.get(_BY_HEADER_VALUE, COOKIE_VALUE))
+    return Match(kind="cookie", name=said[_BY_COOKIE], value=COOKIE_VALUE) if _BY_COOKIE in said else None
+
+
 def build_ingresses(
-    owner: Owner, traffic: IngressTraffic, *, routes: Mapping[str, str], weights: Mapping[str, int]
+    owner: Owner,
+    traffic: IngressTraffic,
+    *,
+    routes: Mapping[str, str],
+    weights: Mapping[str, int],
+    forced: Forced | None = None,
 ) -> tuple[dict[str, Any], ...]:
     """All Ingresses that say `weights` (revision → share, the serving version first), primaries before canaries."""
-    serving, *canary = weights
+    serving, *canary = [*weights, *([] if forced is None or forced.revision in weights else [forced.revision])]
     groups = [("", sorted(path for path, target in routes.items() if path == target), "")]
     groups += [(suffix, [path], routes[path]) for path, suffix in _REWRITTEN.items() if path in routes]
     groups = [(suffix, paths, target) for suffix, paths, target in groups if paths]
@@ -59,12 +86,20 @@ def build_ingresses(
             paths=paths,
             target=target,
             revision=revision,
-            annotations={CANARY: "true", CANARY_WEIGHT: str(weights[revision])},
+            annotations={CANARY: "true", CANARY_WEIGHT: str(weights.get(revision, 0))} | _forced(forced),
         )
         for revision in canary
         for suffix, paths, target in groups
     ]
     return (*primaries, *twins)
+
+
+def _forced(forced: Forced | None) -> dict[str, str]:
+    if forced is None:
+        return {}
+    if forced.match.kind == "cookie":
+        return {_BY_COOKIE: forced.match.name}
+    return {_BY_HEADER: forced.match.name, _BY_HEADER_VALUE: forced.match.value}
 
 
 def _ingress(

@@ -45,7 +45,7 @@ def begin_abort(s: Situation, *, reason: Reason | str, message: str, evidence: M
     begun = s.status.step
     step = Step(sub=Sub.CAPACITY, started_at=s.now if begun is None else begun.started_at)
     if begun is not None and begun.index is not None:
-        step = replace(step, index=begun.index, of=begun.of)
+        step = replace(step, index=begun.index, of=begun.of, forced=begun.forced)
     status = replace(
         s.status,
         phase=Phase.ABORTING,
@@ -91,7 +91,7 @@ def _capacity(s: Situation, step: Step) -> Move:
 
 def _may_have_streams(candidate: Version, step: Step) -> bool:
     """A weight that went back to 0 leaves streams behind; only before the first weight there can be none."""
-    return bool(candidate.target_weight or candidate.weight or step.index)
+    return bool(candidate.target_weight or candidate.weight or step.index or step.forced)
 
 
 def _has_capacity(s: Situation, stable: Version) -> bool:
@@ -107,8 +107,10 @@ def _has_capacity(s: Situation, stable: Version) -> bool:
 
 
 def _to_shift(s: Situation, step: Step) -> Move:
+    """Weight and header rules go together, in one write of the route."""
     candidate = _candidate(s)
-    status = replace(s.status, candidate=replace(candidate, target_weight=0), step=replace(step, sub=Sub.SHIFT))
+    step = replace(step, sub=Sub.SHIFT, forced=False)
+    status = replace(s.status, candidate=replace(candidate, target_weight=0), step=step)
     shifted = replace(s, status=status)
     return _wait(shifted, "traffic goes back to the old version")
 

@@ -7,12 +7,14 @@ holds the rollout.
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import OnTimeout
 from lora_operator.core.rollout.abort import begin_abort
+from lora_operator.core.rollout.abtest import in_test, pause_untestable, promote_candidate, split_changed
 from lora_operator.core.rollout.bluegreen import begin_switch
 from lora_operator.core.rollout.canary import next_step, not_showable, pause_unshowable, steps_changed, take_back
 from lora_operator.core.rollout.candidate import examine, give_up
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import PAUSE_REQUESTED, SPEC_PAUSED, hold, may_pause, pause, resumed
 from lora_operator.core.rollout.status import Phase
+from lora_operator.core.rollout.traffic import untestable
 
 __all__ = ["approve", "pause_or_resume"]
 
@@ -27,6 +29,8 @@ def pause_or_resume(s: Situation) -> Move | None:
 def approve(s: Situation) -> Move:
     """Somebody said go, or the time for it is over and the step goes on without."""
     step = s.status.step
+    if in_test(s.status):
+        return promote_candidate(s)
     return begin_switch(s) if step is None or step.index is None else next_step(s)
 
 
@@ -37,10 +41,22 @@ def _paused(s: Situation) -> Move:
     if reason == PAUSE_REQUESTED:
         return hold(s)
     if reason == Reason.STEPS_CHANGED:
-        return hold(s) if steps_changed(s) else take_back(s)
-    if reason == Reason.WEIGHT_NOT_REACHABLE:
-        return pause_unshowable(s) if not_showable(s) else take_back(s)
-    return pause_unshowable(s) if not_showable(s) else _waits(s)
+        return hold(s) if _changed(s) else take_back(s)
+    held_up = _held_up(s)
+    if held_up is not None:
+        return held_up
+    return take_back(s) if reason == Reason.WEIGHT_NOT_REACHABLE else _waits(s)
+
+
+def _changed(s: Situation) -> bool:
+    return split_changed(s) if in_test(s.status) else steps_changed(s)
+
+
+def _held_up(s: Situation) -> Move | None:
+    """The declared traffic cannot bring what is held."""
+    if in_test(s.status):
+        return pause_untestable(s) if untestable(s.spec) else None
+    return pause_unshowable(s) if not_showable(s) else None
 
 
 def _goes_on(s: Situation) -> Move:
@@ -50,7 +66,7 @@ def _goes_on(s: Situation) -> Move:
 
 def _waits(s: Situation) -> Move:
     """For a promote request."""
-    if steps_changed(s):
+    if _changed(s):
         return pause(s, reason=Reason.STEPS_CHANGED)
     if s.spec.paused:
         return pause(s, reason=SPEC_PAUSED)

@@ -97,7 +97,7 @@ def _shift(s: Situation, proof: Proof) -> Move:
     status = replace(
         release_previous(s, s.status),
         candidate=replace(candidate, target_weight=TOTAL),
-        step=replace(proof.step, sub=Sub.SHIFT),
+        step=replace(proof.step, sub=Sub.SHIFT, forced=False),
     )
     return Move(
         status=status,

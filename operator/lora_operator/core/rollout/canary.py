@@ -15,13 +15,13 @@ from lora_operator.api.conditions import timestamp
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import CanaryStep, StrategyType
 from lora_operator.core.plan import Note
-from lora_operator.core.rollout.candidate import Proof, examine, give_up, late, until_proven, wait_for
+from lora_operator.core.rollout.candidate import Proof, examine, give_up, until_proven, wait_for
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import await_promote, hold, pause, resumed
 from lora_operator.core.rollout.promote import begin_promotion
 from lora_operator.core.rollout.status import Phase, Step, Sub
 from lora_operator.core.rollout.traffic import unshowable_step, unshowable_weight
-from lora_operator.core.rollout.upkeep import candidate_replicas, keep_route, verdict_of
+from lora_operator.core.rollout.weighing import confirm, scale, shift
 from lora_operator.core.rollout.weights import TOTAL
 
 __all__ = [
@@ -117,11 +117,11 @@ def pause_unshowable(s: Situation) -> Move:
 def _advance(s: Situation, proof: Proof) -> Move:
     match proof.step.sub:
         case Sub.SCALE:
-            return _scale(s, proof)
+            return scale(s, proof, reason=Reason.STEPPING)
         case Sub.WAIT_READY:
             return until_proven(s, proof, reason=Reason.STEPPING) or _shift(s, proof)
         case Sub.SHIFT | Sub.CONFIRM:
-            return _confirm(s, proof)
+            return confirm(s, proof, reason=Reason.STEPPING) or next_step(s)
         case _:
             return _bake(s, proof)
 
@@ -182,54 +182,12 @@ def _entered(s: Situation, *, step: Step) -> Move:
     )
 
 
-def _scale(s: Situation, proof: Proof) -> Move:
-    """Pods first; the next part begins when their Deployment says so."""
-    live = s.observed.workload(proof.revision.revision)
-    if live.deployment is not None and live.replicas == candidate_replicas(s, s.status):
-        return _goes_on(s, step=replace(proof.step, sub=Sub.WAIT_READY))
-    lost = late(s, proof)
-    if lost is not None:
-        return give_up(s, proof, lost=lost)
-    return wait_for(s, proof, reason=Reason.STEPPING, message=proof.step.message, until=s.after(1))
-
-
 def _shift(s: Situation, proof: Proof) -> Move:
-    """All pods for the weight are proven: the intent, then the route."""
-    candidate = s.status.candidate
-    assert candidate is not None  # noqa: S101 (Stepping has a candidate)
-    if _index(proof.step) >= (proof.step.of or 0):
+    index = _index(proof.step)
+    if index >= (proof.step.of or 0):
         return begin_promotion(s, proof.revision)
-    weight = s.spec.strategy.steps[_index(proof.step)].weight
-    status = replace(
-        s.status,
-        candidate=replace(candidate, target_weight=weight),
-        step=replace(proof.step, sub=Sub.SHIFT),
-    )
-    shifted = replace(s, status=status)
-    return Move(
-        status=status,
-        reason=Reason.STEPPING,
-        message=f"revision {candidate.revision}: {proof.step.message}",
-        effects=keep_route(shifted, status),
-        requeue_at=s.after(1),
-    )
-
-
-def _confirm(s: Situation, proof: Proof) -> Move:
-    """The route says it, then its controller does."""
-    verdict = verdict_of(s, s.status)
-    if verdict is not None and verdict.confirmed:
-        return next_step(s)
-    lost = proof.health.lost or late(s, proof)
-    if lost is not None:
-        return give_up(s, proof, lost=lost)
-    if verdict is not None and verdict.written and proof.step.sub is Sub.SHIFT:
-        return _goes_on(s, step=replace(proof.step, sub=Sub.CONFIRM))
-    said = "" if verdict is None or not verdict.message else f"; {verdict.message}"
-    blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
-    reason = verdict.reason if verdict is not None and blocked else Reason.STEPPING
-    waiting = wait_for(s, proof, reason=reason, message=proof.step.message + said, until=s.after(1))
-    return replace(waiting, warning=blocked)
+    weight = s.spec.strategy.steps[index].weight
+    return shift(s, step=proof.step, weight=weight, reason=Reason.STEPPING)
 
 
 def _bake(s: Situation, proof: Proof) -> Move:
@@ -238,16 +196,6 @@ def _bake(s: Situation, proof: Proof) -> Move:
     if proof.step.deadline is None or s.now >= proof.step.deadline:
         return next_step(s)
     return wait_for(s, proof, reason=Reason.STEPPING, message=proof.step.message)
-
-
-def _goes_on(s: Situation, *, step: Step) -> Move:
-    return Move(
-        status=replace(s.status, step=step),
-        reason=Reason.STEPPING,
-        message=f"revision {_revision(s)}: {step.message}",
-        effects=keep_route(s, s.status),
-        requeue_at=s.now,
-    )
 
 
 def _step(s: Situation) -> Step:

@@ -4,6 +4,7 @@
     Replace         Stable ─► Replacing ─► Promoting ─► Stable
     BlueGreen       Stable ─► Preparing ─► (Paused) ─► Switching ─► Promoting ─► Stable
     Canary          Stable ─► Preparing ─► Stepping ─► (Paused) ─► Promoting ─► Stable
+    ABTest          Stable ─► Preparing ─► Testing ─► (Paused) ─► Promoting ─► Stable
     back, warm      Stable ─► Switching ─► Promoting ─► Stable
     any of them     ─► Aborting ─► Aborted (sticky) │ Stable (superseded, or the spec went back)
 
@@ -11,6 +12,7 @@ Order of the rules matters: deletion beats everything, an abort beats a pause, a
 strategies live in files of their own; each strategy is one more file and one more line in `_advance`.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,6 +20,7 @@ from lora_operator.api.conditions import condition_of
 from lora_operator.api.reasons import Reason
 from lora_operator.core.plan import Note, Plan, SetFinalizer
 from lora_operator.core.rollout.abort import advance_abort, begin_abort
+from lora_operator.core.rollout.abtest import advance_test
 from lora_operator.core.rollout.approval import pause_or_resume
 from lora_operator.core.rollout.bluegreen import advance_switch
 from lora_operator.core.rollout.canary import advance_steps
@@ -38,7 +41,7 @@ from lora_operator.core.rollout.steady import blocked, given_up, steady
 __all__ = ["decide", "starting_goal"]
 
 # Phases in which a candidate may have requests.
-_WITH_REQUESTS = frozenset({Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.PAUSED})
+_WITH_REQUESTS = frozenset({Phase.STEPPING, Phase.TESTING, Phase.SWITCHING, Phase.PROMOTING, Phase.PAUSED})
 
 
 def decide(observed: Observed, *, now: datetime) -> Plan:
@@ -146,27 +149,27 @@ def _breaker(s: Situation) -> Move | None:
     if s.status.phase not in _WITH_REQUESTS or candidate is None or stable is None:
         return None
     share = max(candidate.weight, candidate.target_weight or 0)
-    dead = share > 0 and s.observed.workload(candidate.revision).ready == 0
+    asked = share > 0 or (s.status.step is not None and s.status.step.forced)
+    dead = asked and s.observed.workload(candidate.revision).ready == 0
     if not dead or not s.spec.rollback_automatic or s.observed.workload(stable.revision).ready == 0:
         return None
     message = f"it should answer {share} % of the requests and none of its pods is ready"
     return begin_abort(s, reason=Reason.CAPACITY_LOST, message=message)
 
 
+_ADVANCES: Mapping[Phase, Callable[[Situation], Move]] = {
+    Phase.PREPARING: advance_preparation,
+    Phase.REPLACING: advance_replacement,
+    Phase.STEPPING: advance_steps,
+    Phase.TESTING: advance_test,
+    Phase.SWITCHING: advance_switch,
+    Phase.PROMOTING: advance_promotion,
+}
+
+
 def _advance(s: Situation) -> Move | None:
-    match s.status.phase:
-        case Phase.PREPARING:
-            return advance_preparation(s)
-        case Phase.REPLACING:
-            return advance_replacement(s)
-        case Phase.STEPPING:
-            return advance_steps(s)
-        case Phase.SWITCHING:
-            return advance_switch(s)
-        case Phase.PROMOTING:
-            return advance_promotion(s)
-        case _:
-            return None
+    advance = _ADVANCES.get(s.status.phase)
+    return None if advance is None else advance(s)
 
 
 def _may_start(s: Situation, goal: Goal) -> bool:

@@ -14,7 +14,15 @@ from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
 __all__ = ["with_conditions", "with_facts"]
 
 _PROGRESSING = frozenset(
-    {Phase.PREPARING, Phase.REPLACING, Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.ABORTING}
+    {
+        Phase.PREPARING,
+        Phase.REPLACING,
+        Phase.STEPPING,
+        Phase.TESTING,
+        Phase.SWITCHING,
+        Phase.PROMOTING,
+        Phase.ABORTING,
+    }
 )
 
 

@@ -6,6 +6,7 @@ means. Nothing here is read later than it was built: a decision that needs somet
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from lora_operator.api.deployment import Deployment
@@ -21,7 +22,23 @@ from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import Router, RouteState
 from lora_operator.core.rollout.status import RolloutStatus
 
-__all__ = ["Answer", "Observed", "Refusal", "RolloutSettings", "Workload"]
+__all__ = ["Answer", "Observed", "Refusal", "RolloutSettings", "Standing", "Winner", "Workload"]
+
+
+class Winner(StrEnum):
+    """Of an A/B test."""
+
+    OPEN = "nobody"
+    CANDIDATE = "the candidate"
+    STABLE = "stable"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the success metrics say so far."""
+
+    winner: Winner
+    message: str
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,7 @@ class Observed:
     supply: Supply | None = None  # None: not needed, or no rights to read it
     answers: Mapping[str, Answer] = field(default_factory=dict)  # by pod uid
     foreign: tuple[str, ...] = ()  # objects of names we need that belong to somebody else, e.g. "Service shop/fin"
+    test: Standing | None = None  # of the running A/B test; None: nothing was measured
     refusal: Refusal | None = None  # what the API server said to our last writes; None: it took them
 
     def workload(self, revision: str) -> Workload:

@@ -3,7 +3,8 @@
     spec.paused       SpecPaused        ends with spec.paused: false
     pause request     PauseRequested    ends with resume or promote
     an approval       AwaitingPromote   ends with promote, or when its time is over (approval.py)
-    edited steps      StepsChanged      ends with resume or promote, or when the edit is taken back (canary.py)
+    a finished test   TestEnded         ends with promote or abort (abtest.py)
+    edited steps      StepsChanged      ends with resume or promote, or when the edit is taken back (canary.py); a test's split too
     too few pods      WeightNotReachable  ends when the plain Service can show the weight (canary.py)
 
 Not paused: a switch or a promotion that has begun, an abort, and a version that already gave up its GPU (that would only
@@ -36,8 +37,11 @@ _WORDS = {
     PAUSE_REQUESTED: "paused by request; annotate loraops.dev/resume={revision}/<any word> to go on",
     Reason.AWAITING_PROMOTE: "waits for somebody to annotate loraops.dev/promote={revision}/<any word>",
     Reason.STEPS_CHANGED: (
-        "steps that were already taken are not what they were; annotate loraops.dev/resume={revision}/<any word> to go on with "
-        "the first step of the new list whose weight is not lower, or abort"
+        "what was already done (steps, or the split of a test) is not what it was; annotate loraops.dev/resume={revision}/<any word> to "
+        "go on with the first step of the new list whose weight is not lower, or with a new test, or abort"
+    ),
+    Reason.TEST_ENDED: (
+        "annotate loraops.dev/promote={revision}/<any word> for the candidate, or loraops.dev/abort={revision}/<any word> for stable"
     ),
     Reason.WEIGHT_NOT_REACHABLE: (
         "goes on by itself when the weight can be shown; or annotate loraops.dev/promote-full={revision}/<any word>, or abort"
@@ -51,6 +55,7 @@ _PAUSABLE = {
     Phase.PREPARING: frozenset({Sub.VERIFY, Sub.DELAY}),
     Phase.REPLACING: frozenset({Sub.VERIFY}),
     Phase.STEPPING: frozenset(Sub),
+    Phase.TESTING: frozenset(Sub),
     Phase.SWITCHING: frozenset({Sub.WAIT_READY}),
 }
 

@@ -1,10 +1,11 @@
 """Preparing: the candidate starts beside the old version and is proven; what comes then is the strategy's.
 
-proven ─► first version, Replace: Promoting │ BlueGreen: a delay or an approval, then Switching │ Canary: Stepping
+proven ─► first version, Replace: Promoting │ BlueGreen: a delay or an approval, then Switching │ Canary: Stepping │ ABTest: Testing
 """
 
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import StrategyType
+from lora_operator.core.rollout.abtest import begin_test
 from lora_operator.core.rollout.bluegreen import advance_delay, begin_delay, delays
 from lora_operator.core.rollout.canary import begin_steps
 from lora_operator.core.rollout.candidate import Proof, examine, until_proven
@@ -34,5 +35,7 @@ def _proven(s: Situation, proof: Proof) -> Move:
             return begin_delay(s, proof)
         case StrategyType.CANARY:
             return begin_steps(s)
+        case StrategyType.AB_TEST:
+            return begin_test(s)
         case _:
             return begin_promotion(s, proof.revision)

@@ -45,7 +45,7 @@ def begin_promotion(s: Situation, revision: Revision) -> Move:
         release_previous(s, s.status),
         phase=Phase.PROMOTING,
         candidate=replace(candidate, target_weight=TOTAL),
-        step=replace(step, sub=Sub.SHIFT),
+        step=replace(step, sub=Sub.SHIFT, forced=False),
     )
     return Move(
         status=status,

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from lora_operator.api.names import GROUP
 from lora_operator.api.reasons import Reason
+from lora_operator.api.strategy import StrategyType
 from lora_operator.core.rollout.abort import begin_abort
+from lora_operator.core.rollout.abtest import begin_test, in_test, promote_candidate
 from lora_operator.core.rollout.approval import approve
 from lora_operator.core.rollout.bluegreen import begin_switch
 from lora_operator.core.rollout.canary import finish_steps, next_step, resume_steps
@@ -65,12 +67,18 @@ def _resume(s: Situation) -> Move | str:
     if reason == PAUSE_REQUESTED:
         return Move(status=resumed(s), reason=Reason.PENDING, message="resumed by request", requeue_at=s.now)
     if reason == Reason.STEPS_CHANGED:
-        return resume_steps(s)
+        return begin_test(s) if s.spec.strategy.type is StrategyType.AB_TEST else resume_steps(_unforced(s))
     if reason == SPEC_PAUSED:
         return "spec.paused is true; set it to false"
     if reason == Reason.WEIGHT_NOT_REACHABLE:
         return "the weight cannot be shown; see condition Ready for the ways out"
     return "it waits for promote" if reason else "it is not paused"
+
+
+def _unforced(s: Situation) -> Situation:
+    """A test that became something else: its header rule goes."""
+    step = s.status.step
+    return s if step is None else replace(s, status=replace(s.status, step=replace(step, forced=False)))
 
 
 def _promote(s: Situation) -> Move | str:
@@ -84,6 +92,8 @@ def _promote(s: Situation) -> Move | str:
         return next_step(s)
     if s.status.phase is Phase.PREPARING and sub is Sub.DELAY:
         return begin_switch(s)
+    if s.status.phase is Phase.TESTING and sub is Sub.TEST:
+        return promote_candidate(s)
     return f"phase {s.status.phase} has no pause to end"
 
 
@@ -92,6 +102,8 @@ def _promote_full(s: Situation) -> Move | str:
     step = s.status.step
     if _pause_reason(s) == SPEC_PAUSED:
         return "spec.paused is true; set it to false"
+    if in_test(s.status):
+        return promote_candidate(s)
     stepwise = step is not None and step.index is not None
     if stepwise and s.status.phase in (Phase.STEPPING, Phase.PAUSED):
         return finish_steps(s)

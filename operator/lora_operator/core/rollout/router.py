@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from lora_operator.api.kinds import Kind
 from lora_operator.api.reasons import Reason
+from lora_operator.core.build.forced import Forced
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.plan import Effect
@@ -64,9 +65,20 @@ class Router(Protocol):
     """One way to bring requests to revisions."""
 
     def write(
-        self, owner: Owner, *, route: RouteState | None, revision: Revision | None, weights: Mapping[str, int]
+        self,
+        owner: Owner,
+        *,
+        route: RouteState | None,
+        revision: Revision | None,
+        weights: Mapping[str, int],
+        forced: Forced | None = None,
     ) -> tuple[Effect, ...]:
-        """Effects that make the route say `weights`; none when it does. `revision` gives the runtime's own paths."""
+        """Effects that make the route say `weights`; none when it does. `revision` gives the runtime's own paths.
 
-    def verify(self, *, route: RouteState | None, weights: Mapping[str, int]) -> Verdict:
-        """Whether the route says `weights` and its controller confirmed it."""
+        `forced`: requests that reach one revision whatever the weights; None: there are none.
+        """
+
+    def verify(
+        self, owner: Owner, *, route: RouteState | None, weights: Mapping[str, int], forced: Forced | None = None
+    ) -> Verdict:
+        """Whether the route says all of it and its controller confirmed it."""

@@ -3,7 +3,7 @@
 back to the version before, still warm     Switching at once: it was proven, no analysis
 the first version                          Preparing, then straight to 100
 Replace                                    Replacing: beside the old version, or after it where the GPUs are too few
-BlueGreen, Canary                          Preparing beside the old version, or InsufficientGPU
+BlueGreen, Canary, ABTest                  Preparing beside the old version, or InsufficientGPU
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from lora_operator.core.rollout.move import Move, Situation, earliest
 from lora_operator.core.rollout.replace import downtime_note
 from lora_operator.core.rollout.status import Downtime, Phase, RolloutStatus, Step, Sub
 from lora_operator.core.rollout.steady import blocked
-from lora_operator.core.rollout.traffic import unroutable, unshowable_step
+from lora_operator.core.rollout.traffic import unroutable, unshowable_step, untestable
 from lora_operator.core.rollout.upkeep import (
     candidate_replicas,
     keep_candidate,
@@ -79,7 +79,7 @@ def _opened(s: Situation, goal: Goal, *, sub: Sub) -> RolloutStatus:
     """The status with which a candidate begins; whatever was left of an older rollout is closed."""
     previous = s.status.previous
     again = previous is not None and previous.version.revision == goal.revision
-    stepwise = _beside(s) and s.spec.strategy.type is StrategyType.CANARY
+    stepwise = _beside(s) and s.spec.strategy.type in (StrategyType.CANARY, StrategyType.AB_TEST)
     deadline = s.after(s.spec.progress_deadline_seconds)
     return replace(
         s.status,
@@ -155,6 +155,9 @@ def _insufficient(s: Situation, *, need: GpuNeed, fit: Fit) -> Block:
 def _refused(s: Situation, revision: Revision) -> Block | None:
     """What the declared traffic can never bring to its pods."""
     message = unroutable(s.spec, revision)
+    if message:
+        return Block(reason=Reason.INVALID, message=message, stalled=True)
+    message = untestable(s.spec) if _beside(s) else ""
     if message:
         return Block(reason=Reason.INVALID, message=message, stalled=True)
     steps = range(len(s.spec.strategy.steps)) if _beside(s) else ()

@@ -48,7 +48,15 @@ class Phase(StrEnum):
 
 # A candidate is on its way; only then it can be aborted, superseded or paused.
 IN_FLIGHT = frozenset(
-    {Phase.PREPARING, Phase.REPLACING, Phase.STEPPING, Phase.SWITCHING, Phase.PROMOTING, Phase.PAUSED}
+    {
+        Phase.PREPARING,
+        Phase.REPLACING,
+        Phase.STEPPING,
+        Phase.TESTING,
+        Phase.SWITCHING,
+        Phase.PROMOTING,
+        Phase.PAUSED,
+    }
 )
 
 
@@ -65,6 +73,7 @@ class Sub(StrEnum):
     SHIFT = "Shift"  # the route is written until it is confirmed
     CONFIRM = "Confirm"  # … its controller has to take it
     BAKE = "Bake"  # the weight is held for a time
+    TEST = "Test"  # ABTest: the split is held until a winner is known, or the time is over
     CAPACITY = "Capacity"  # an abort first sees to the old version's pods
     CANDIDATE_DOWN = "CandidateDown"  # … for which the new one may have to leave the GPU
     DRAIN = "Drain"  # no traffic any more; streams finish
@@ -104,6 +113,7 @@ class Step:
     of: int | None = None
     scale: int | None = None  # percent of spec.replicas that the candidate has pods for; None: all of them
     prefix: str = ""  # hash of the steps that were taken, the running one included
+    forced: bool = False  # ABTest: requests that match reach the candidate, whatever the weights
 
 
 @dataclass(frozen=True)
@@ -319,6 +329,7 @@ def _step(raw: Mapping[str, Any] | None) -> Step | None:
         of=raw.get("of"),
         scale=raw.get("scale"),
         prefix=raw.get("prefix", ""),
+        forced=raw.get("forced", False),
     )
 
 
@@ -335,6 +346,7 @@ def _step_json(step: Step | None) -> dict[str, Any] | None:
             "message": step.message,
             "scale": step.scale,
             "prefix": step.prefix or None,
+            "forced": step.forced or None,
         }
     )
 

@@ -22,10 +22,6 @@ class _Gap:
     expected: str
 
 
-def _ab_test(spec: Deployment) -> tuple[str, object] | None:
-    return ("spec.strategy.type", str(spec.strategy.type)) if spec.strategy.type is StrategyType.AB_TEST else None
-
-
 def _default_steps(spec: Deployment) -> tuple[str, object] | None:
     """Without steps a canary ends with an analysis; going on without one would promote a version that nobody looked at."""
     canary = spec.strategy.type is StrategyType.CANARY
@@ -47,7 +43,6 @@ def _metrics(spec: Deployment) -> tuple[str, object] | None:
 
 
 _GAPS = (
-    _Gap(_ab_test, expected="Replace, BlueGreen or Canary (ABTest is not built in this version)"),
     _Gap(
         _default_steps,
         expected="a list of setWeight and pause (the default ends with an analysis, which is not built in this version)",

@@ -6,11 +6,11 @@ edited at any time.
 
 from lora_operator.api.deployment import Deployment, IngressTraffic, ServiceTraffic
 from lora_operator.api.strategy import StrategyType
-from lora_operator.core.build.ingress import not_routable
+from lora_operator.core.build.ingress import COOKIE_VALUE, not_routable
 from lora_operator.core.build.revision import Revision
 from lora_operator.core.rollout.share import nearest_share, reachable
 
-__all__ = ["unroutable", "unshowable_step", "unshowable_weight"]
+__all__ = ["unroutable", "unshowable_step", "unshowable_weight", "untestable"]
 
 
 def unroutable(spec: Deployment, revision: Revision) -> str:
@@ -22,6 +22,26 @@ def unroutable(spec: Deployment, revision: Revision) -> str:
         f"spec.traffic.ingress: found profile {revision.profile}, which rewrites {path}; expected a profile that rewrites "
         "/api/v1/inference and /api/v1/health alone, because an Ingress has one rewrite; use a gateway"
     )
+
+
+def untestable(spec: Deployment) -> str:
+    """Why the declared traffic cannot bring an A/B test's requests to its versions; empty where it can, or none is asked for."""
+    test = spec.strategy.ab_test
+    if spec.strategy.type is not StrategyType.AB_TEST or test is None:
+        return ""
+    if isinstance(spec.traffic, ServiceTraffic):
+        return (
+            "spec.strategy.type: found ABTest with spec.traffic.service, expected a gateway or an ingress, because a plain "
+            "Service neither keeps a split nor looks at a request; use one of them, or strategy Canary"
+        )
+    match = test.match
+    by_cookie = isinstance(spec.traffic, IngressTraffic) and match is not None and match.kind == "cookie"
+    if by_cookie and match is not None and match.value != COOKIE_VALUE:
+        return (
+            f"spec.strategy.abTest.match.cookie.value: found {match.value!r}, expected {COOKIE_VALUE!r}, the only value by which "
+            "canary annotations send a request to the candidate; set it, match a header, or use a gateway"
+        )
+    return ""
 
 
 def unshowable_step(spec: Deployment, *, index: int) -> str:

@@ -19,7 +19,7 @@ from lora_operator.core.rollout.move import Situation
 from lora_operator.core.rollout.router import Verdict
 from lora_operator.core.rollout.status import IN_FLIGHT, Phase, RolloutStatus, Version
 from lora_operator.core.rollout.traffic import unroutable
-from lora_operator.core.rollout.weights import TOTAL, weights_of
+from lora_operator.core.rollout.weights import TOTAL, forced_of, weights_of
 
 __all__ = [
     "Drain",
@@ -107,18 +107,20 @@ def keep_route(s: Situation, status: RolloutStatus) -> tuple[Effect, ...]:
     router, weights = s.observed.router, weights_of(status)
     if router is None:
         return ()
+    forced = forced_of(status, s.spec.strategy)
     versions = {v.revision: v for v in (status.stable, status.candidate) if v is not None}
     route = s.observed.route
     shown = {} if route is None else route.weights
     if _unroutable(s, status):
         return ()  # a former route, where there is one, goes on serving all paths
-    for revision in weights:
-        if s.observed.workload(revision).ready == 0 and revision not in shown:
+    for revision in (*weights, *(() if forced is None else (forced.revision,))):
+        already = revision in shown or (route is not None and revision in route.named)
+        if s.observed.workload(revision).ready == 0 and not already:
             return ()
     named = next((versions[revision] for revision in weights), None)
     record = None if named is None else record_of(s, named)
-    written = router.write(s.observed.owner, route=route, revision=record, weights=weights)
-    if written or not router.verify(route=route, weights=weights).confirmed:
+    written = router.write(s.observed.owner, route=route, revision=record, weights=weights, forced=forced)
+    if written or not router.verify(s.observed.owner, route=route, weights=weights, forced=forced).confirmed:
         return written
     return tuple(delete_object(other.kind, other.live) for other in s.observed.other_routes)
 
@@ -130,7 +132,12 @@ def verdict_of(s: Situation, status: RolloutStatus) -> Verdict | None:
     refusal = _unroutable(s, status)
     if refusal:
         return Verdict(confirmed=False, reason=Reason.INVALID, message=refusal)
-    verdict = s.observed.router.verify(route=s.observed.route, weights=weights_of(status))
+    verdict = s.observed.router.verify(
+        s.observed.owner,
+        route=s.observed.route,
+        weights=weights_of(status),
+        forced=forced_of(status, s.spec.strategy),
+    )
     others = ", ".join(f"{other.kind.kind} {other.name}" for other in s.observed.other_routes)
     if others and verdict.confirmed:
         message = f"{others} of the former spec.traffic still takes requests and is being removed"

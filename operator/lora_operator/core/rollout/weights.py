@@ -7,9 +7,11 @@ nothing serves        {}                    no route at all
 
 from collections.abc import Mapping
 
+from lora_operator.api.strategy import Strategy
+from lora_operator.core.build.forced import Forced
 from lora_operator.core.rollout.status import Phase, RolloutStatus
 
-__all__ = ["TOTAL", "weights_of"]
+__all__ = ["TOTAL", "forced_of", "weights_of"]
 
 TOTAL = 100
 
@@ -27,3 +29,11 @@ def weights_of(status: RolloutStatus) -> Mapping[str, int]:
     if status.candidate is not None:
         shares[status.candidate.revision] = moved
     return {revision: share for revision, share in shares.items() if share > 0}
+
+
+def forced_of(status: RolloutStatus, strategy: Strategy) -> Forced | None:
+    """Requests that reach the candidate whatever the weights: whether there are any is status alone, which ones the spec says."""
+    if status.step is None or not status.step.forced or status.candidate is None or status.phase is Phase.DELETING:
+        return None
+    match = None if strategy.ab_test is None else strategy.ab_test.match
+    return None if match is None else Forced(revision=status.candidate.revision, match=match)
