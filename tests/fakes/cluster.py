@@ -74,6 +74,7 @@ class Cluster:
         self.downtime_allowed = False
         self.watch_invariants = True
         self.forbidden: set[Kind] = set()  # kinds that the operator has no right to list
+        self.missing: set[Kind] = set()  # kinds that the API server does not know
         self._uids = itertools.count(1)
         self._versions = itertools.count(1)
         self._unreferenced: dict[str, datetime] = {}
@@ -268,6 +269,8 @@ class Cluster:
     async def list(self, kind: Kind, *, namespace: str | None = None, labels: str = "") -> list[Json]:
         if kind in self.forbidden:
             raise Forbidden(kind.plural)
+        if kind in self.missing:
+            raise NotFound(kind.plural)
         return self.every(
             kind
         )  # not copied: stored objects are replaced, never changed, and nobody else may change them

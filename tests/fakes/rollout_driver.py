@@ -84,7 +84,7 @@ class Driver:
     async def step(self) -> float | None:
         """The cache catches up, then one reconcile; a crash starts a new process."""
         for kind in CACHED:
-            self.cache.replace(kind, await self.cluster.list(kind))
+            self.cache.replace(kind, [] if kind in self.cluster.missing else await self.cluster.list(kind))
         writes = len(self.cluster.writes)
         try:
             after = await self.reconcile()

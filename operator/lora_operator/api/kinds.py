@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ADAPTER", "CLAIM", "CONFIG_MAP", "CONTROLLER_REVISION", "DEPLOYMENT", "DISRUPTION_BUDGET", "ENDPOINT_SLICE", "EVENT", "GATEWAY",
-    "HTTP_ROUTE", "INGRESS", "JOB", "LEASE", "LORA_DEPLOYMENT", "NODE", "POD", "SERVICE", "VOLUME", "Kind",
+    "GATEWAY_CLASS", "HTTP_ROUTE", "INGRESS", "JOB", "LEASE", "LORA_DEPLOYMENT", "NODE", "POD", "SERVICE", "VOLUME", "Kind",
 ]  # fmt: skip
 
 
@@ -41,4 +41,5 @@ ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
+GATEWAY_CLASS = Kind("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False)
 INGRESS = Kind("networking.k8s.io", "v1", "ingresses", "Ingress")

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     UNKNOWN_PROFILE = "UnknownProfile"
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
     GATEWAY_NOT_FOUND = "GatewayNotFound"
+    ROUTER_LACKS_FEATURE = "RouterLacksFeature"
     UNKNOWN_METRIC = "UnknownMetric"
     NO_METRICS_SOURCE = "NoMetricsSource"
     WEIGHT_NOT_REACHABLE = "WeightNotReachable"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from lora_operator.api.deployment import Deployment, parse_deployment
+from lora_operator.api.deployment import Deployment, GatewayTraffic, parse_deployment
 from lora_operator.api.errors import Invalid
 from lora_operator.api.kinds import (
     ADAPTER,
@@ -24,6 +24,7 @@ from lora_operator.api.kinds import (
 )
 from lora_operator.api.names import LABEL_DEPLOYMENT, LABEL_REVISION, revisioned
 from lora_operator.api.reasons import Reason
+from lora_operator.api.strategy import StrategyType
 from lora_operator.core.build.labels import selector_of
 from lora_operator.core.build.owner import Owner, is_owned
 from lora_operator.core.build.pod_template import PodSettings
@@ -33,7 +34,7 @@ from lora_operator.core.rollout.adapter_view import AdapterView, view_adapter
 from lora_operator.core.rollout.capacity import GpuNeed, Supply, read_supply
 from lora_operator.core.rollout.decide import decide, starting_goal
 from lora_operator.core.rollout.goal import Goal, goal_of, need_of
-from lora_operator.core.rollout.observed import Answer, Observed, Refusal, RolloutSettings, Workload
+from lora_operator.core.rollout.observed import Answer, Lack, Observed, Refusal, RolloutSettings, Workload
 from lora_operator.core.rollout.pods import Pod, parse_pod
 from lora_operator.core.rollout.router import RouteState
 from lora_operator.core.rollout.status import Phase, RolloutStatus
@@ -43,6 +44,7 @@ from lora_operator.reconcile.effects import FINALIZER
 from lora_operator.reconcile.step import Stepper
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.routing.base import ReadingRouter
+from lora_operator.routing.capability import lack_of
 from lora_operator.routing.choose import every_router, router_for
 from lora_operator.routing.controller import Ask, ask_over_http, controller_urls
 from lora_operator.runtime.cache import Cache
@@ -75,6 +77,7 @@ class DeploymentReconciler:
         self._verifier = verifier
         self._clock = clock
         self._ask = ask
+        self._routers = settings.routers
         self._controllers = controller_urls(settings.routers)
         self._settings = RolloutSettings(
             profiles=settings.profiles,
@@ -151,7 +154,22 @@ class DeploymentReconciler:
         modes = await self._access_modes(observed)
         if supply is not None and is_single_node(modes or ()):
             supply = supply.on_one_node()
-        return replace(observed, supply=supply, access_modes=modes)
+        return replace(observed, supply=supply, access_modes=modes, lack=await self._lack(observed))
+
+    async def _lack(self, observed: Observed) -> Lack | None:
+        spec = observed.spec
+        if spec is None or not isinstance(spec.traffic, GatewayTraffic):
+            return None
+        profile, test = self._settings.profiles.get(spec.runtime.profile), spec.strategy.ab_test
+        match = test.match if test is not None and spec.strategy.type is StrategyType.AB_TEST else None
+        return await lack_of(
+            self._kube,
+            spec.traffic,
+            namespace=observed.owner.namespace,
+            rewrites=profile is not None and any(path != target for path, target in profile.routes.items()),
+            cookie=match is not None and match.kind == "cookie",
+            routers=self._routers,
+        )
 
     async def _supply(self, observed: Observed, need: GpuNeed) -> Supply | None:
         assert observed.spec is not None  # noqa: S101 (there is a goal only with a spec)

@@ -22,7 +22,7 @@ from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import Router, RouteState
 from lora_operator.core.rollout.status import RolloutStatus
 
-__all__ = ["Answer", "Observed", "Refusal", "RolloutSettings", "Standing", "Winner", "Workload"]
+__all__ = ["Answer", "Lack", "Observed", "Refusal", "RolloutSettings", "Standing", "Winner", "Workload"]
 
 
 class Winner(StrEnum):
@@ -55,6 +55,14 @@ class Refusal:
     """The API server would not take an object of ours."""
 
     reason: Reason  # Invalid: it never will; Forbidden: a right is missing
+    message: str
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What the data plane cannot do that the declared rollout needs."""
+
+    reason: Reason
     message: str
 
 
@@ -116,6 +124,7 @@ class Observed:
     route: RouteState | None  # None: the router's object does not exist
     other_routes: tuple[RouteState, ...] = ()  # ours, left behind by another `traffic` member
     supply: Supply | None = None  # None: not needed, or no rights to read it
+    lack: Lack | None = None  # asked at a start alone; None: nothing is missing, or it cannot be known
     answers: Mapping[str, Answer] = field(default_factory=dict)  # by pod uid
     foreign: tuple[str, ...] = ()  # objects of names we need that belong to somebody else, e.g. "Service shop/fin"
     test: Standing | None = None  # of the running A/B test; None: nothing was measured

@@ -157,6 +157,9 @@ def _refused(s: Situation, revision: Revision) -> Block | None:
     message = unroutable(s.spec, revision)
     if message:
         return Block(reason=Reason.INVALID, message=message, stalled=True)
+    lack = s.observed.lack
+    if lack is not None:
+        return Block(reason=lack.reason, message=lack.message, stalled=True)
     message = untestable(s.spec) if _beside(s) else ""
     if message:
         return Block(reason=Reason.INVALID, message=message, stalled=True)

@@ -26,6 +26,16 @@ __all__ = ["blocked", "given_up", "steady"]
 
 LOOK_AGAIN_SECONDS = 15
 CONFIRM_SECONDS = 2
+_NO_EVENTS = frozenset(
+    {
+        Reason.INSUFFICIENT_GPU,
+        Reason.INSUFFICIENT_MEMORY,
+        Reason.DRAINING,
+        Reason.GATEWAY_NOT_FOUND,
+        Reason.ROUTER_LACKS_FEATURE,
+        Reason.ROUTE_NOT_ACCEPTED,
+    }
+)
 
 
 def steady(s: Situation, goal: Goal) -> Move:
@@ -103,8 +113,8 @@ def blocked(s: Situation, block: Block) -> Move:
 
 
 def _polls(block: Block) -> bool:
-    """Nodes and other people's pods send us no events."""
-    return block.reason in (Reason.INSUFFICIENT_GPU, Reason.INSUFFICIENT_MEMORY, Reason.DRAINING)
+    """Nodes, other people's pods and Gateways send us no events."""
+    return block.reason in _NO_EVENTS
 
 
 def _keep(s: Situation, status: RolloutStatus) -> Move:
