@@ -12,6 +12,7 @@ from lora_operator.reconcile.deployment import DeploymentReconciler
 from lora_operator.reconcile.effects import Effects
 from lora_operator.reconcile.step import Stepper
 from lora_operator.runtime.cache import Cache
+from lora_operator.runtime.clock import Clock
 from lora_operator.runtime.queue import Key
 from lora_operator.settings import parse_settings
 from tests.fakes.cluster import CACHED, Cluster, Crash, FakeVerifier
@@ -53,6 +54,12 @@ class Driver:
             image_pull_policy="Never",
         )
         self.phases: list[str] = []
+        self._clock: Clock = _Clock(cluster)
+        self.restart()
+
+    def use(self, clock: Clock) -> None:
+        """A new process with another clock."""
+        self._clock = clock
         self.restart()
 
     def restart(self) -> None:
@@ -67,7 +74,7 @@ class Driver:
             stepper=stepper,
             verifier=self.verifier,  # type: ignore[arg-type]
             settings=self._settings,
-            clock=_Clock(self.cluster),
+            clock=self._clock,
             ask=self.cluster.ask,
         )
 
