@@ -21,6 +21,7 @@ from lora_operator.api.kinds import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     GATEWAY,
+    GATEWAY_CLASS,
     HTTP_ROUTE,
     INGRESS,
     LORA_DEPLOYMENT,
@@ -94,7 +95,19 @@ class Cluster:
                 GATEWAY,
                 {
                     "metadata": {"name": "public"},
-                    "spec": {"listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
+                    "spec": {
+                        "gatewayClassName": "traefik",
+                        "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}],
+                    },
+                },
+            )
+            features = [{"name": "HTTPRoute"}, {"name": "HTTPRoutePathRewrite"}]
+            self.put(
+                GATEWAY_CLASS,
+                {
+                    "metadata": {"name": "traefik"},
+                    "spec": {"controllerName": "traefik.io/gateway-controller"},
+                    "status": {"supportedFeatures": features},
                 },
             )
 
