@@ -33,6 +33,7 @@ __all__ = ["Cluster", "NotReady", "default_home"]
 
 Say = Callable[[str], None]
 GPU_PRODUCT = "NVIDIA-GeForce-RTX-4070"
+NETWORK_DEVICES = Path("/sys/class/net")
 USERS = ("admin", "controller-manager", "scheduler", "proxy")
 
 
@@ -315,13 +316,18 @@ def _slot(home: Path, *, name: str) -> int:
         text = register.read()
         slots: dict[str, int] = json.loads(text) if text else {}
         if name not in slots:
-            free = [slot for slot in range(SLOTS) if slot not in slots.values()]
+            free = [slot for slot in range(SLOTS) if slot not in slots.values() and not _is_linked(slot, home=home)]
             if not free:
                 raise MissingPrerequisite(f"{SLOTS} instances are registered in {home}/slots.json; remove old ones")
             slots[name] = free[0]
             register.truncate(0)
             register.write(json.dumps(slots))
         return slots[name]
+
+
+def _is_linked(slot: int, *, home: Path) -> bool:
+    """Whether somebody else's cluster (another DEVCLUSTER_HOME) runs at the addresses of this slot."""
+    return (NETWORK_DEVICES / Instance(name="", slot=slot, home=home).host_link).exists()
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
