@@ -19,7 +19,7 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def slot(name: str) -> int:
-    return Cluster(name).instance.slot
+    return Cluster(instance=name).instance.slot
 
 
 def test_an_instance_keeps_its_slot_and_another_gets_the_next() -> None:
