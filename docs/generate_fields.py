@@ -4,6 +4,7 @@ python docs/generate_fields.py            writes the page
 python docs/generate_fields.py --check    exits 1 when the page is not what the CRDs say
 """
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,8 +99,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 def _default(schema: Mapping[str, Any]) -> str:
     if "default" not in schema or schema["default"] == {}:
         return ""
-    value = schema["default"]
-    return f"`{str(value).lower() if isinstance(value, bool) else value!r}`".replace("'", '"')
+    return f"`{json.dumps(schema['default'])}`"
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

@@ -227,7 +227,18 @@ def test_short_names_and_categories(api: Api) -> None:
     found = {item["name"]: item for item in api.get(GROUP)["resources"]}
     for short, plural in SHORT.items():
         assert found[plural]["shortNames"] == [short]
-        assert found[plural]["categories"] == ["lora", "ai"]
+        assert found[plural]["categories"] == ["loraops", "ai"]
+
+
+@pytest.mark.parametrize(("short", "manifest"), [("lora", ADAPTER), ("lorad", DEPLOYMENT)])
+def test_kubectl_takes_a_short_name_for_one_kind(
+    api: Api, cluster: Cluster, short: str, manifest: dict[str, Any]
+) -> None:
+    mine = named(manifest)
+    name = mine["metadata"]["name"]
+    api.create(mine, keep=True)
+    found = cluster.kubectl("get", short, name, "-n", api.namespace, "-o", "name")
+    assert found.split() == [f"{mine['kind'].lower()}.loraops.dev/{name}"]
 
 
 def test_a_deployment_scales_as_autoscalers_do_it(api: Api, cluster: Cluster) -> None:
