@@ -232,12 +232,13 @@ def test_short_names_and_categories(api: Api) -> None:
 
 @pytest.mark.parametrize(("short", "manifest"), [("lora", ADAPTER), ("lorad", DEPLOYMENT)])
 def test_kubectl_takes_a_short_name_for_one_kind(
-    api: Api, cluster: Cluster, short: str, manifest: dict[str, Any]
+    api: Api, cluster: Cluster, tmp_path: Path, short: str, manifest: dict[str, Any]
 ) -> None:
     mine = named(manifest)
     name = mine["metadata"]["name"]
     api.create(mine, keep=True)
-    found = cluster.kubectl("get", short, name, "-n", api.namespace, "-o", "name")
+    fresh = f"--cache-dir={tmp_path}"  # kubectl remembers names and categories for hours
+    found = cluster.kubectl("get", short, name, "-n", api.namespace, "-o", "name", fresh)
     assert found.split() == [f"{mine['kind'].lower()}.loraops.dev/{name}"]
 
 
