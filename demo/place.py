@@ -6,8 +6,10 @@ Both end in the same state: namespace `finance` (Pod Security restricted), claim
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from demo.kubectl import Kubectl
@@ -83,15 +85,13 @@ class DevclusterPlace:
 
 
 class ExistingPlace:
-    """A cluster the user has: needs its context, images it can pull, a default storage class and a Gateway `infra/public`."""
+    """A cluster the user has, with a default storage class and a Gateway `infra/public`; removing needs its context alone."""
 
-    def __init__(self, *, context: str, gateway_url: str, images: dict[str, str], story: Story) -> None:
-        if not gateway_url or not all(images.values()):
-            raise ValueError(
-                "an existing cluster needs --gateway-url, --operator-image and --job-image (images it can pull)"
-            )
+    def __init__(
+        self, *, context: str, story: Story, gateway_url: str = "", images: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.gateway_url = gateway_url
-        self.shell = f"kubectl config use-context {context}"
+        self.shell = f"kubectl config use-context {context}; export PATH=$PWD/.venv/bin:$PATH"
         self.base_model = MODELS / BASE_NAME
         self.kubectl = Kubectl(binary=wheel_binary("kubectl"), context=context)
         self._context = context
@@ -159,7 +159,7 @@ def make_namespace(kubectl: Kubectl) -> None:
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
 
 
-def install_chart(*, helm_arguments: list[str], images: dict[str, str]) -> None:
+def install_chart(*, helm_arguments: list[str], images: Mapping[str, str]) -> None:
     """helm upgrade --install of the chart, waiting until the operator is ready."""
     values = []
     for part, reference in images.items():

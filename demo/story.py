@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from demo.ask import ask_base, ask_gateway
 from demo.load import Load, LoadResult
 from demo.place import Place
@@ -26,6 +28,9 @@ ROLLOUT_SECONDS = 600
 def run_story(place: Place, *, story: Story) -> None:
     """Everything from an empty machine to the summary."""
     place.prepare()
+    story.say("Everything below can be watched from this directory in another terminal:")
+    story.type_this(place.shell)
+    story.type_this(f"loractl -n {NAMESPACE} status finance-v1 --watch")
     with story.step("Adapter v1: merge, validate, publish"):
         first = _build("finance-v1", place=place, story=story)
     with story.step("Serve v1 behind the Gateway"):
@@ -112,7 +117,9 @@ def _ask(*, place: Place, story: Story) -> list[tuple[str, str, str]]:
     merged = [ask_gateway(url=place.gateway_url, host=HOST, model=DEPLOYMENT, question=question) for question in asked]
     base = ask_base(model=place.base_model, questions=asked)
     for question, before, after in zip(asked, base, merged, strict=True):
-        story.say(f"[bold]Q[/]      {question}\n   base   {before}\n   merged [green]{after}[/]\n")
+        story.say(f"[bold]Q[/]      {escape(question)}")
+        story.say(f"base   {escape(before)}")
+        story.say(f"merged [green]{escape(after)}[/]\n")
     return list(zip(asked, base, merged, strict=True))
 
 
@@ -141,7 +148,7 @@ def _refuse(name: str, *, place: Place, story: Story) -> str:
         seen=story.seen,
     )
     answer = ask_gateway(url=place.gateway_url, host=HOST, model=DEPLOYMENT, question="T+2?")
-    story.say(f"still serving: {answer[:60]!r}")
+    story.say(escape(f"still serving: {answer[:60]!r}"))
     place.kubectl.apply(_deployment_for("finance-v2", place=place))
     return f"{_ready(broken).get('reason')}: {_ready(broken).get('message')}"
 
@@ -179,7 +186,14 @@ def _summary(
     story.say(
         "The gates in examples/adapter-*.yaml are set from this 135M model's measured values; the defaults (0.8, 0.95) are for real ones."
     )
-    story.say(f"Look around:   {place.shell}")
-    story.say("               kubectl get lora,lorad -n finance        kubectl describe lorad fin-assistant -n finance")
-    story.say(f"Ask it:        curl -H 'Host: {HOST}' {place.gateway_url}/v1/models")
-    story.say("Clean up:      make demo-down")
+    story.say("Look around (in this directory):")
+    story.type_this(place.shell)
+    story.type_this(f"loractl -n {NAMESPACE} status")
+    story.type_this(f"kubectl -n {NAMESPACE} describe lorad {DEPLOYMENT}")
+    story.say("Ask it:")
+    body = {"model": DEPLOYMENT, "messages": [{"role": "user", "content": answers[0][0]}]}
+    story.type_this(
+        f"curl -s -H 'Host: {HOST}' -H 'Content-Type: application/json' {place.gateway_url}/v1/chat/completions -d '{json.dumps(body)}'"
+    )
+    story.say("Clean up:")
+    story.type_this("make demo-down")

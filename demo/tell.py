@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Story", "story_of"]
+
+INDENT = 3
 
 
 @dataclass
@@ -32,14 +37,21 @@ class Story:
         self.console.print(f"   [green]done[/] in {took:.1f} s")
 
     def say(self, line: str) -> None:
-        """An indented line."""
-        self.console.print(f"   {line}", soft_wrap=True)
+        """An indented line; on a terminal it breaks between words and stays indented."""
+        if self.console.is_terminal:
+            self.console.print(Padding(Text.from_markup(line), (0, 0, 0, INDENT)))
+        else:
+            self.console.print(f"{' ' * INDENT}{line}", soft_wrap=True)
+
+    def type_this(self, line: str) -> None:
+        """A command to copy: never broken, no markup."""
+        self.console.print(Text(f"{' ' * INDENT}{line}"), soft_wrap=True)
 
     def seen(self, resource: dict[str, Any]) -> None:
         """A line whenever what a resource says of itself has changed."""
         line = story_of(resource)
         if line and line != self._last:
-            self.say(f"[dim]{time.strftime('%H:%M:%S')}[/] {line}")
+            self.say(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(line)}")
             self._last = line
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -48,17 +60,17 @@ class Story:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         self.console.print(table)
 
 
 def story_of(resource: dict[str, Any]) -> str:
-    """Phase, reason and message of a LoRAAdapter or LoRADeployment in one line; empty before there is a status."""
+    """Phase, message and a reason that says more than the phase, in one line; empty before there is a status."""
     status = resource.get("status", {})
     ready: dict[str, Any] = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
     if not status.get("phase"):
         return ""
     words = [f"{resource['kind']} {resource['metadata']['name']}: {status['phase']}"]
-    if ready.get("reason"):
-        words.append(f"({ready['reason']}) {ready.get('message', '')}")
-    return " ".join(words).strip()
+    if ready.get("reason", status["phase"]) != status["phase"]:
+        words.append(f"({ready['reason']})")
+    return " ".join([*words, ready.get("message", "")]).strip()

@@ -18,7 +18,8 @@ if [ -z "$python" ]; then
   python=python3
 fi
 
-echo "setup: .venv with $("$python" --version), everything in requirements.lock (about 6 GB; minutes on a first run)"
+new=$([ -x .venv/bin/python ] || echo " (about 6 GB: this takes minutes)")
+echo "setup: .venv with $("$python" --version) and requirements.lock$new"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check "uv==${UV_VERSION:?}"
 export VIRTUAL_ENV=$PWD/.venv

@@ -155,8 +155,9 @@ class Images:
             )
         if manifest["digest"] in self._ctr("images", "ls", f"name=={reference}", node=node):
             return
-        self._say(f"loading {reference} into node-{node}")
         present = set(self._ctr("content", "ls", "-q", node=node).split())
+        size = sum(self._blob(digest).stat().st_size for digest in self._blobs(manifest) if digest not in present)
+        self._say(f"loading {reference} into node-{node}: {max(size / 1e6, 0.1):,.1f} MB")
         with tempfile.TemporaryDirectory(dir=self._home) as scratch:
             archive = Path(scratch) / "image.tar"
             self.pack(archive, manifest=manifest, reference=reference, without=present)
@@ -201,8 +202,6 @@ class Images:
 
     def pack(self, archive: Path, *, manifest: dict[str, Any], reference: str, without: set[str]) -> None:
         """An OCI archive of one image, less the blobs that are there already."""
-        body = json.loads(self._blob(manifest["digest"]).read_text())
-        blobs = [manifest["digest"], body["config"]["digest"], *(layer["digest"] for layer in body["layers"])]
         entry = {**manifest, "annotations": {"io.containerd.image.name": reference}}
         with tempfile.TemporaryDirectory(dir=self._home) as scratch, tarfile.open(archive, "w") as tar:
             for name, content in (
@@ -212,9 +211,15 @@ class Images:
                 path = Path(scratch) / name
                 path.write_text(json.dumps(content))
                 tar.add(path, arcname=name)
-            for digest in dict.fromkeys(blobs):
+            for digest in self._blobs(manifest):
                 if digest not in without:
                     tar.add(self._blob(digest), arcname=f"blobs/{digest.replace(':', '/')}")
+
+    def _blobs(self, manifest: dict[str, Any]) -> list[str]:
+        """Digests of everything that an image is made of, each once."""
+        body = json.loads(self._blob(manifest["digest"]).read_text())
+        blobs = [manifest["digest"], body["config"]["digest"], *(layer["digest"] for layer in body["layers"])]
+        return list(dict.fromkeys(blobs))
 
     def _blob(self, digest: str) -> Path:
         return self._layout / "blobs" / digest.replace(":", "/")

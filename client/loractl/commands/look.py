@@ -199,7 +199,7 @@ async def report(session: Session, name: AdapterName) -> int:
     validation = status_of(adapter.raw).get("validation")
     if not validation:
         raise Invalid(
-            f"LoRAAdapter {adapter.name} was not validated ({adapter.phase}: {adapter.message}); "
+            f"LoRAAdapter {adapter.name} has no report yet ({adapter.phase}: {adapter.message}); "
             f"see it with: loractl explain {adapter.name}"
         )
     if session.out.structured:
