@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from demo.tell import story_of
+
 __all__ = ["Kubectl", "KubectlFailed", "NotReached"]
 
 
@@ -68,8 +70,6 @@ class Kubectl:
             if found and until(found):
                 return found
             if time.monotonic() > deadline:
-                status = found.get("status", {})
-                raise NotReached(
-                    f"{kind}/{name} after {seconds:.0f} s: {json.dumps(status.get('conditions', status))[:600]}"
-                )
+                seen_last = story_of(found) if found else f"{kind} {name} is not there"
+                raise NotReached(f"after {seconds:.0f} s it is not over: {seen_last or f'{kind} {name} has no status'}")
             time.sleep(0.5)

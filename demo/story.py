@@ -21,7 +21,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMESPACE = "finance"
 DEPLOYMENT = "fin-assistant"
 HOST = "fin.example.com"
-BUILD_SECONDS = 1200  # merge and validation of a 135M model on a busy two-core machine, with room
+BUILD_SECONDS = (
+    4 * 3600
+)  # two Jobs of at most job.*.timeoutSeconds (2 hours): the operator gives up first, and says why
 ROLLOUT_SECONDS = 600
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from demo import __main__ as command
-from demo.kubectl import KubectlFailed
+from demo.kubectl import Kubectl, KubectlFailed, NotReached
 from demo.tell import Story, story_of
 
 
@@ -97,3 +97,20 @@ def test_a_cluster_of_ones_own_without_images_is_told_what_is_missing() -> None:
     done = CliRunner().invoke(command.app, ["up", "--context", "x"])
     assert done.exit_code == 1
     assert "OPERATOR_IMAGE" in done.output
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        pytest.param(resource("Validating", "Validating", "Job j"), "LoRAAdapter finance-v1: Validating Job j", id="what it said last"),
+        pytest.param(None, "loraadapter finance-v1 is not there", id="it never came"),
+    ],
+)  # fmt: skip
+def test_what_did_not_come_in_time_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any] | None, said: str
+) -> None:
+    kubectl = Kubectl(binary=Path("kubectl"))
+    monkeypatch.setattr(kubectl, "get", lambda *_, **__: found)
+    with pytest.raises(NotReached) as raised:
+        kubectl.wait("loraadapter", "finance-v1", namespace="finance", until=lambda _: False, seconds=-1)
+    assert str(raised.value).endswith(said)
