@@ -35,6 +35,7 @@ PAGE = 500
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
+UNTYPED = "failed to create typed patch object"
 CONNECT_ATTEMPTS = 3
 """A cluster that refuses connections is reported within about a second, not after the whole backoff."""
 
@@ -323,7 +324,7 @@ class Api:
         if response.status < 400:
             return data
         status = _status_of(response.status, data, response.headers)
-        if status.code in TRANSIENT:
+        if status.code in TRANSIENT and not _forbidden_by_schema(status):
             unacted = status.code == 429  # a 5xx may have been done, whatever Retry-After it carries
             raise _Transient(f"{path}: {status.code} {status.message}", after=status.after, unacted=unacted)
         raise _error(status, path=path, connection=self.connection)
@@ -441,9 +442,24 @@ def _error(status: ApiStatus, *, path: str, connection: Connection) -> ClientErr
         409: Conflict(_of_conflict(status)),
         410: Gone(status.message),
     }
+    if _forbidden_by_schema(status):
+        return Refused(_of_schema(status))
     if status.code in TRANSIENT:
         return Unavailable(f"{path}: {status.code} {status.message}")
     return known.get(status.code) or Refused(status.message or f"{path}: {status.code}")
+
+
+def _forbidden_by_schema(status: ApiStatus) -> bool:
+    """Server-side apply answers a misspelt field or a wrong type with 500, which no repeating heals."""
+    return status.code == 500 and status.message.startswith(UNTYPED)
+
+
+def _of_schema(status: ApiStatus) -> str:
+    """`failed to create typed patch object (NAMESPACE/NAME; GROUP/VERSION, Kind=KIND): .FIELD: WHY`, maybe for several fields."""
+    where, _, why = status.message.removeprefix(UNTYPED).strip().partition("): ")
+    name, _, kind = where.removeprefix("(").partition("; ")
+    fields = [line.strip().removeprefix(".") for line in why.splitlines() if line.strip() not in {"", "errors:"}]
+    return f"{kind.rpartition('=')[2]} {name}: {', '.join(fields) or status.message}; kubectl explain and docs/fields.md list the fields"
 
 
 def _of_missing(status: ApiStatus, *, path: str, connection: Connection) -> ClientError:

@@ -31,6 +31,33 @@ async def test_an_apply_survives(client: LoRAClient, api: FakeApiServer, fault: 
     assert api.peek(ADAPTER, "fin")["metadata"]["generation"] == 1
 
 
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        pytest.param(
+            ".spec.merge.stratgy: field not declared in schema",
+            "LoRAAdapter finance/fin: spec.merge.stratgy: field not declared in schema; ",
+            id="a misspelt field",
+        ),
+        pytest.param(
+            "errors:\n  .spec.adapters: expected list, got &{7}\n  .spec.basee: field not declared in schema",
+            "LoRAAdapter finance/fin: spec.adapters: expected list, got &{7}, spec.basee: field not declared in schema; ",
+            id="several fields",
+        ),
+    ],
+)
+async def test_an_apply_that_the_schema_forbids_is_refused_at_once(
+    client: LoRAClient, api: FakeApiServer, pauses: list[float], why: str, words: str
+) -> None:
+    """Server-side apply answers with 500 where the schema knows no such field."""
+    said = "failed to create typed patch object (finance/fin; loraops.dev/v1alpha1, Kind=LoRAAdapter): "
+    api.fail(500, times=99, message=said + why)
+    with pytest.raises(Refused) as refused:
+        await client.apply(adapter())
+    assert str(refused.value).startswith(words)
+    assert pauses == []
+
+
 async def test_the_servers_retry_after_is_believed(client: LoRAClient, api: FakeApiServer, pauses: list[float]) -> None:
     api.fail(429, headers={"Retry-After": "7"})
     await client.list_adapters()
