@@ -135,14 +135,14 @@ def test_a_source_that_changes_while_it_is_read_is_told_and_nothing_is_published
     name: str,
     change: Callable[[Place], object],
 ) -> None:
-    verify = pipeline._verify
+    write = pipeline._write
 
-    def verify_and_change(*arguments: Any, **named: Any) -> Any:
-        proofs = verify(*arguments, **named)
+    def write_and_change(*arguments: Any, **named: Any) -> Any:
+        found = write(*arguments, **named)
         change(place)
-        return proofs
+        return found
 
-    monkeypatch.setattr(pipeline, "_verify", verify_and_change)
+    monkeypatch.setattr(pipeline, "_write", write_and_change)
     assert run(place.arguments("merge")) == 1
     ended(capsys, reason="SourceChanged", words=(name, "run again"))
     assert [path.name for path in place.root.iterdir() if "out" in path.name] == []
@@ -198,15 +198,15 @@ def test_a_build_that_another_writer_publishes_first_is_adopted(
 def test_an_output_that_is_filled_while_it_is_merged_costs_nothing_that_stays(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    verify = pipeline._verify
+    write = pipeline._write
 
-    def verify_and_fill(*arguments: Any, **named: Any) -> Any:
-        proofs = verify(*arguments, **named)
+    def write_and_fill(*arguments: Any, **named: Any) -> Any:
+        found = write(*arguments, **named)
         place.output.mkdir()
         (place.output / "notes").write_text("of somebody")
-        return proofs
+        return found
 
-    monkeypatch.setattr(pipeline, "_verify", verify_and_fill)
+    monkeypatch.setattr(pipeline, "_write", write_and_fill)
     assert run(place.arguments("merge")) == 1
     ended(capsys, reason="Locked", words=("somebody else",))
     assert [path.name for path in place.root.iterdir() if "out" in path.name] == ["out"]
@@ -233,7 +233,7 @@ def test_a_shard_is_recorded_once_it_is_on_the_disk_and_a_resumed_one_is_brought
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "sync", synced)
         patched.setattr(Partial, "finished", recorded)
-        patched.setattr(pipeline, "_verify", broken)
+        patched.setattr(pipeline, "unchanged", broken)
         assert run(place.arguments("merge")) == 1
     files = sorted(path.name for path in place.base.glob("*.safetensors"))
     assert sorted(events) == sorted((kind, file) for file in files for kind in ("on the disk", "recorded"))

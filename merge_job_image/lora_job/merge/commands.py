@@ -4,18 +4,20 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lora_job.digest import parse_digest
 from lora_job.files import check_directory
+from lora_job.merge.heap import uncollected
+from lora_job.merge.recipe import OutputDtype, Quantization, Recipe, Strategy
+from lora_job.merge.request import MergeRequest
+from lora_job.merge.source_digests import SourceDigests
 from lora_job.outcome import Done, Refused
 from lora_job.reasons import Reason
-
-if TYPE_CHECKING:
-    from lora_job.merge.pipeline import MergeRequest
 
 __all__ = ["RESOURCE_WORDS", "register"]
 
@@ -62,7 +64,8 @@ def inspect(
     allow_chat_template: Template = "",
 ) -> Done:
     """Show what a merge would do to every tensor; refuses what merge would refuse."""
-    from lora_job.merge.pipeline import inspect_sources  # noqa: PLC0415
+    with uncollected():
+        from lora_job.merge.pipeline import inspect_sources  # noqa: PLC0415
     from lora_job.merge.tables import show_plan  # noqa: PLC0415
 
     recipe = {
@@ -103,10 +106,6 @@ def merge(
     report: Annotated[Path | None, typer.Option(help="Where to write the report, as JSON.")] = None,
 ) -> Done:
     """Merge adapters into a base: streamed, verified, published by one rename."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from lora_job.merge.pipeline import merge_sources  # noqa: PLC0415
-
     if (output is None) == (output_root is None):
         raise Refused(Reason.INVALID_OPTION, "give exactly one of --output and --output-root")
     if device not in {"auto", "cpu"}:
@@ -124,7 +123,10 @@ def merge(
         workers=workers,
         fetch_report=fetch_report,
     )
-    final, manifest, adopted = merge_sources(request)
+    with SourceDigests(request) as digests:
+        with uncollected():
+            from lora_job.merge.pipeline import merge_digested  # noqa: PLC0415 (seconds, and the base is hashed meanwhile)
+        final, manifest, adopted = merge_digested(request, digests)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(_report(manifest, final=final), indent=1, ensure_ascii=False), encoding="utf-8")
@@ -137,10 +139,7 @@ def merge(
 
 def _request(
     base: Path, adapters: Sequence[str], *, allow_unverified_base: bool, recipe: Mapping[str, Any]
-) -> "MergeRequest":
-    from lora_job.merge.pipeline import MergeRequest  # noqa: PLC0415
-    from lora_job.merge.recipe import OutputDtype, Quantization, Recipe, Strategy  # noqa: PLC0415
-
+) -> MergeRequest:
     pairs = [_weighted(text) for text in adapters]
     words = {"strategy": Strategy, "dtype": OutputDtype, "quantization": Quantization}
     values = {key: _word(f"--{key}", value, words[key]) if key in words else value for key, value in recipe.items()}

@@ -41,8 +41,8 @@ class StepFigures:
 
     delta: float
     """‖Δ‖"""
-    moved: float
-    """‖W'−W‖"""
+    moved: bool
+    """Whether any number changed."""
     lost: float
     """‖W'−(W+Δ)‖: what the output's dtype could not keep."""
 
@@ -50,6 +50,14 @@ class StepFigures:
     def retention(self) -> float | None:
         """Share of the delta, in norm, that survived the rounding; None when there is no delta."""
         return max(0.0, 1.0 - self.lost / self.delta) if self.delta > 0 else None
+
+
+Then = Callable[[Step, StepFigures | None], None]
+"""Told of a tensor that is in the file, in the thread that wrote it, while its bytes are still in the cache."""
+
+
+def _nothing(_step: Step, _figures: StepFigures | None) -> None:
+    """Nobody waits for it."""
 
 
 class Writer:
@@ -65,23 +73,23 @@ class Writer:
         self._tick = tick
         self._stop = stop
 
-    def write(self, shard: ShardPlan, *, target: Path) -> dict[str, StepFigures]:
-        """Writes a whole file for which `reserve` made room; figures by merged tensor."""
+    def write(self, shard: ShardPlan, *, target: Path, then: Then = _nothing) -> dict[str, StepFigures]:
+        """Writes a whole file that `reserve` made, and calls `then` after each tensor; figures by merged tensor."""
         layout = layout_of(shard, self._base.shards[shard.file])
         output = os.open(target, os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.pwrite(output, layout.head, 0)
-            work = partial(self._write_step, output=output, layout=layout)
+            work = partial(self._write_step, output=output, layout=layout, then=then)
             found = in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
         finally:
             os.close(output)
         return {step.name: one for step, one in zip(shard.steps, found, strict=True) if one is not None}
 
-    def _write_step(self, step: Step, *, output: int, layout: Layout) -> StepFigures | None:
+    def _write_step(self, step: Step, *, output: int, layout: Layout, then: Then) -> StepFigures | None:
         with Sources(base=self._base, adapters=self._deltas.adapters) as sources:
             figures = self._written(step, output=output, layout=layout, sources=sources)
         for stored in step.stored:
             begin_writeback(output, layout.places[stored.name], stored.size)
+        then(step, figures)
         return figures
 
     def _written(self, step: Step, *, output: int, layout: Layout, sources: Sources) -> StepFigures | None:
@@ -139,8 +147,8 @@ class _Sums:
         """`delta`: its norm where it is known without a dense pass, otherwise it is summed up here."""
         self._step = step
         self._delta = delta
-        self._has_delta = False
-        self._changed = self._moved = self._lost = 0.0
+        self._has_delta = self._moved = False
+        self._changed = self._lost = 0.0
 
     def add(self, calculated: Calculated, result: torch.Tensor) -> None:
         """Takes in rows and what they were rounded to; overwrites the rows."""
@@ -152,19 +160,20 @@ class _Sums:
         self._has_delta = True
         if self._delta is None:
             self._changed += _square(after - before)
+        # One changed number is enough to know, and it is among the first.
+        self._moved = self._moved or bool((before[:1] != result[:1]).any()) or bool((before != result).any())
         after.sub_(result)
-        before.sub_(result)
         self._lost += _square(after)
-        self._moved += _square(before)
 
     def figures(self) -> StepFigures | None:
         """None for a tensor without a delta."""
         if not self._has_delta:
             return None
-        if not (self._moved < float("inf") and self._lost < float("inf")):
+        # A result that is not finite is Inf or NaN away from what was calculated.
+        if not self._lost < float("inf"):
             raise _not_finite(self._step)
         delta = self._changed**0.5 if self._delta is None else self._delta
-        return StepFigures(delta=delta, moved=self._moved**0.5, lost=self._lost**0.5)
+        return StepFigures(delta=delta, moved=self._moved, lost=self._lost**0.5)
 
 
 def _not_finite(step: Step) -> Refused:
@@ -199,20 +208,21 @@ def _copy_range(source: int, begin: int, output: int, position: int, size: int) 
 
 
 def reserve(shards: Sequence[ShardPlan], *, base: Checkpoint, directory: Path) -> None:
-    """Empty files of the right size for all shards: a disk that is too small is told before the work, not at its end."""
-    sizes = {shard.file: layout_of(shard, base.shards[shard.file]).size for shard in shards}
+    """Files of the right size for all shards, with their headers: a disk that is too small is told before the work, not at its end."""
+    layouts = {shard.file: layout_of(shard, base.shards[shard.file]) for shard in shards}
     status = os.statvfs(directory)
-    needed, free = sum(sizes.values()), status.f_bavail * status.f_frsize
+    needed, free = sum(layout.size for layout in layouts.values()), status.f_bavail * status.f_frsize
     if needed > free:
         raise _no_space(directory, f"needs {needed} bytes, {free} are free")
-    for name, size in sizes.items():
+    for name, layout in layouts.items():
         output = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             os.fchmod(output, 0o644)
-            _allocate(output, size)
+            _allocate(output, layout.size)
+            write_at(output, memoryview(layout.head), offset=0)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                raise _no_space(directory / name, f"needs {size} bytes: {error.strerror}") from None
+                raise _no_space(directory / name, f"needs {layout.size} bytes: {error.strerror}") from None
             raise
         finally:
             os.close(output)

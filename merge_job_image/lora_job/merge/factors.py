@@ -33,8 +33,8 @@ class Delta(Protocol):
     def rows(self, start: int, end: int) -> torch.Tensor:
         """Δ of some rows."""
 
-    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
-        """weights + Δ of some rows, in `out`."""
+    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
+        """weights += Δ of some rows."""
 
     def norm(self) -> float | None:
         """‖Δ‖ where it is known without a dense pass."""
@@ -50,8 +50,8 @@ class LowRank:
     def rows(self, start: int, end: int) -> torch.Tensor:
         return self.left[start:end] @ self.right
 
-    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
-        return torch.addmm(weights, self.left[start:end], self.right, out=out)
+    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
+        weights.addmm_(self.left[start:end], self.right)
 
     def norm(self) -> float:
         """From two r×r products: no dense pass."""
@@ -83,11 +83,9 @@ class Stacked:
     def rows(self, start: int, end: int) -> torch.Tensor:
         return torch.cat([part.rows(first, last) for part, first, last, _ in self._parts(start, end)])
 
-    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
+    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
         for part, first, last, place in self._parts(start, end):
-            here = slice(place, place + last - first)
-            part.added_to(weights[here], first, last, out=out[here])
-        return out
+            part.add_to(weights[place : place + last - first], first, last)
 
     def norm(self) -> float:
         left, right = self.left.double(), self.right.double()

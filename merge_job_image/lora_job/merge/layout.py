@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lora_job.merge.plan import ShardPlan, Stored
 from lora_job.tensors import DTYPE_BYTES, Header
@@ -19,6 +20,15 @@ class Layout:
     places: Mapping[str, int]
     """Offset in the file, by stored tensor."""
     size: int
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """(stored tensor, bytes) in the order of the file; the header's name is ""."""
+        begins = [*self.places.values(), self.size]
+        return [
+            ("", begins[0]),
+            *((name, end - begin) for name, (begin, end) in zip(self.places, pairwise(begins), strict=True)),
+        ]
 
 
 def layout_of(shard: ShardPlan, base: Header) -> Layout:

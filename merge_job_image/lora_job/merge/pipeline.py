@@ -1,8 +1,9 @@
-"""From base and adapters to a published model: inspect → plan → merge → verify → publish.
+"""From base and adapters to a published model: inspect → plan → merge and verify, tensor by tensor → publish.
 
 Nothing exists under the output's name before everything is proven; a killed run leaves a partial directory that the next one goes on with.
 """
 
+import hashlib
 import json
 import threading
 import time
@@ -16,18 +17,20 @@ from typing import Any, Self
 import torch
 
 from lora_job.digest import combine, directory_digest, file_sha256
-from lora_job.files import FileFact, list_files, unchanged
+from lora_job.files import list_files, unchanged
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.base_name import check_base_name
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.encode import quantized_plan
 from lora_job.merge.engine import StepFigures, Writer, reserve
 from lora_job.merge.factors import Deltas, check_factors
+from lora_job.merge.heap import keep_pages
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.memory import PeakMemory
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Warned
 from lora_job.merge.publish import Partial, check_separate, is_begun, open_partial, sync, write_file
-from lora_job.merge.recipe import ENGINE_VERSION, Recipe
+from lora_job.merge.recipe import ENGINE_VERSION
+from lora_job.merge.request import MergeRequest
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
 from lora_job.merge.source_digests import SourceDigests
 from lora_job.merge.stored_copies import check_stored_copies
@@ -39,24 +42,10 @@ from lora_job.progress import Progress
 from lora_job.reasons import Reason
 from lora_job.tensors import FLOATS, Checkpoint, read_checkpoint
 
-__all__ = ["Inspected", "MergeRequest", "inspect_sources", "merge_sources"]
+__all__ = ["Inspected", "MergeRequest", "inspect_sources", "merge_digested", "merge_sources"]
 
 MANIFEST = "merge.json"
 INDEX = "model.safetensors.index.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeRequest:
-    """What is merged and where it goes: exactly one of `output` and `output_root`."""
-
-    base: Path
-    adapters: tuple[Path, ...]
-    recipe: Recipe
-    allow_unverified_base: bool = False
-    output: Path | None = None
-    output_root: Path | None = None
-    workers: int = 2
-    fetch_report: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +64,11 @@ class Inspected:
         known = zip(self.adapters, digests, strict=True)
         return replace(self, adapters=tuple(replace(adapter, digest=digest) for adapter, digest in known))
 
-    facts: tuple[tuple[FileFact, ...], ...]
-    """The files of base and adapters, in that order, as they were before anything was read."""
-
 
 def inspect_sources(request: MergeRequest) -> Inspected:
     """Reads headers, configs and factors, refuses what cannot be merged, and plans the rest."""
-    facts = tuple(list_files(root) for root in (request.base, *request.adapters))
+    for root in request.roots:
+        list_files(root)  # refuses links and files that no model has
     config = read_config(request.base)
     base = read_checkpoint(request.base)
     _check_not_quantized(base, config)
@@ -106,9 +93,7 @@ def inspect_sources(request: MergeRequest) -> Inspected:
         allowed_template=request.recipe.allowed_chat_template,
     )
     every = (*warnings, *plan.warnings, *sidecars.warnings)
-    return Inspected(
-        base=base, config=config, adapters=adapters, plan=plan, sidecars=sidecars, warnings=every, facts=facts
-    )
+    return Inspected(base=base, config=config, adapters=adapters, plan=plan, sidecars=sidecars, warnings=every)
 
 
 def _check_not_quantized(base: Checkpoint, config: ModelConfig) -> None:
@@ -135,20 +120,23 @@ def _idle(adapter: Adapter) -> list[Warned]:
 
 def merge_sources(request: MergeRequest) -> tuple[Path, dict[str, Any], bool]:
     """Merges and publishes; returns where, the manifest, and whether an identical build was there already."""
+    with SourceDigests(request) as digests:
+        return merge_digested(request, digests)
+
+
+def merge_digested(request: MergeRequest, digests: SourceDigests) -> tuple[Path, dict[str, Any], bool]:
+    """The same with digests that are being made."""
     started = time.monotonic()
-    inspected = inspect_sources(request)
-    roots = (request.base, *request.adapters)
-    digests = SourceDigests(roots, inspected.facts, recipe=request.recipe, fetch_report=request.fetch_report)
-    inspected = inspected.with_digests(digests.adapters)
+    keep_pages()
+    inspected = inspect_sources(request).with_digests(digests.adapters)
     if request.output is None or is_begun(request.output):
-        digests.read_base()
-    with digests:
-        final = request.output if request.output is not None else _under(request.output_root, digests.build())
-        check_separate(final, sources=roots)
-        adopted = _adopt(final, build=digests.build)
-        if adopted is not None:
-            return final, adopted, True
-        return final, *_merge(request, inspected, digests, final=final, started=started)
+        digests.show_base()
+    final = request.output if request.output is not None else _under(request.output_root, digests.build())
+    check_separate(final, sources=request.roots)
+    adopted = _adopt(final, build=digests.build)
+    if adopted is not None:
+        return final, adopted, True
+    return final, *_merge(request, inspected, digests, final=final, started=started)
 
 
 def _merge(
@@ -218,11 +206,10 @@ def _build(
     plan, stop = inspected.plan, threading.Event()
     deltas = Deltas(inspected.adapters, check=lambda: _check(stop))
     with PeakMemory() as memory, _Disk() as disk:
-        figures = _write(request, inspected, deltas, partial=partial, stop=stop, disk=disk)
-        build = digests.build()
-        proofs = _verify(request, inspected, deltas, partial=partial, build=build, figures=figures, stop=stop)
+        figures, proofs = _write(request, inspected, deltas, partial=partial, stop=stop, disk=disk)
         disk.wait()
-    for root, facts in zip((request.base, *request.adapters), inspected.facts, strict=True):
+    build = digests.build()
+    for root, facts in zip(request.roots, digests.facts, strict=True):
         unchanged(facts, root=root)
     hashes = {file: proof.sha256 for file, proof in proofs.items()}
     for name, data in inspected.sidecars.files.items():
@@ -237,7 +224,7 @@ def _build(
     }
     for proof in proofs.values():
         retention |= proof.retention
-    lost = sorted(name for file in figures.values() for name, one in file.items() if one.delta > 0 and one.moved == 0)
+    lost = sorted(name for file in figures.values() for name, one in file.items() if one.delta > 0 and not one.moved)
     if retention and len(lost) == len(retention) and not _counts(plan)["replaced"]:
         message = f"the output's dtype keeps nothing of the adapter in any of {len(lost)} tensors; use --dtype float32"
         raise Refused(Reason.DELTA_LOST, message)
@@ -285,59 +272,47 @@ def _write(
     partial: Partial,
     stop: threading.Event,
     disk: "_Disk",
-) -> dict[str, Mapping[str, StepFigures]]:
+) -> tuple[dict[str, Mapping[str, StepFigures]], dict[str, ShardProof]]:
+    """Figures and proofs by file: each tensor is written and verified, those of finished files only verified."""
+    plan, proofs = inspected.plan, dict[str, ShardProof]()
     done = dict(partial.resume())
-    todo = [shard for shard in inspected.plan.shards if shard.file not in done]
     for file in done:
         disk.flush(partial.path / file)
+    todo = [shard for shard in plan.shards if shard.file not in done]
     reserve(todo, base=inspected.base, directory=partial.path)
-    with Progress("merge", total=inspected.plan.data_bytes, unit="B") as progress:
-        progress.advance(sum(shard.data_bytes for shard in inspected.plan.shards if shard.file in done))
-        writer = Writer(
-            base=inspected.base,
-            deltas=deltas,
-            lanes=_lanes(todo, workers=request.workers),
-            tick=progress.advance,
-            stop=stop,
-        )
-
-        def work(shard: ShardPlan) -> None:
-            figures = writer.write(shard, target=partial.path / shard.file)
-            done[shard.file] = figures
-            # What the state names must be on the disk: after a power cut nothing else tells that a file is whole.
-            disk.flush(partial.path / shard.file, then=lambda: partial.finished(shard.file, figures))
-
-        in_lanes(work, todo, lanes=request.workers, stop=stop)
-    return done
-
-
-def _verify(
-    request: MergeRequest,
-    inspected: Inspected,
-    deltas: Deltas,
-    *,
-    partial: Partial,
-    build: str,
-    figures: Mapping[str, Mapping[str, StepFigures]],
-    stop: threading.Event,
-) -> dict[str, ShardProof]:
-    proofs: dict[str, ShardProof] = {}
-    with Progress("verify", total=inspected.plan.data_bytes, unit="B") as progress:
+    with Progress("merge", total=plan.data_bytes, unit="B") as progress:
+        lanes = _lanes(plan.shards, workers=request.workers)
+        writer = Writer(base=inspected.base, deltas=deltas, lanes=lanes, tick=lambda _: None, stop=stop)
         verifier = Verifier(
             base=inspected.base,
             deltas=deltas,
-            sample=chosen_sample(inspected.plan),
-            seed=int(build, 16) % 2**31,
-            lanes=_lanes(inspected.plan.shards, workers=request.workers),
+            sample=chosen_sample(plan),
+            seed=_seed(inspected),
+            lanes=lanes,
             tick=progress.advance,
             stop=stop,
         )
 
         def work(shard: ShardPlan) -> None:
-            proofs[shard.file] = verifier.verify(shard, target=partial.path / shard.file, figures=figures[shard.file])
+            target = partial.path / shard.file
+            if shard.file in done:
+                proofs[shard.file] = verifier.verify(shard, target=target, figures=done[shard.file])
+                return
+            with verifier.begin(shard, target=target) as check:
+                figures = writer.write(shard, target=target, then=check.step)
+                done[shard.file] = figures
+                # What the state names must be on the disk: after a power cut nothing else tells that a file is whole.
+                disk.flush(target, then=lambda: partial.finished(shard.file, figures))
+                proofs[shard.file] = check.proof()
 
-        in_lanes(work, inspected.plan.shards, lanes=request.workers, stop=stop)
-    return {shard.file: proofs[shard.file] for shard in inspected.plan.shards}
+        in_lanes(work, plan.shards, lanes=request.workers, stop=stop)
+    return done, {shard.file: proofs[shard.file] for shard in plan.shards}
+
+
+def _seed(inspected: Inspected) -> int:
+    """Of the verification's choices: known before the base was read whole, and another for every adapter."""
+    named = hashlib.sha256("".join((inspected.plan.digest, *(one.digest for one in inspected.adapters))).encode())
+    return int(named.hexdigest(), 16) % 2**31
 
 
 def _lanes(shards: Sequence[ShardPlan], *, workers: int) -> int:

@@ -1,17 +1,19 @@
-"""Digests of base and adapters, which name a build. The base's costs a read of the whole base: it is made while the merge reads the same
-files, unless fetch made it before or something is there already that must be compared with it first.
+"""Digests of base and adapters, which name a build. The base's costs a read of the whole base: it begins before anything else, while
+Python's libraries are loaded and the merge reads the same files, unless fetch made it before. Imports no torch, for that reason.
 """
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from lora_job.digest import combine, hash_files
-from lora_job.files import FileFact
-from lora_job.merge.recipe import Recipe, build_hash
+from lora_job.files import FileFact, list_files
+from lora_job.merge.recipe import build_hash
+from lora_job.merge.request import MergeRequest
 from lora_job.outcome import Refused, Terminated
 from lora_job.progress import Progress
 from lora_job.reasons import Reason
@@ -19,45 +21,32 @@ from lora_job.strict_json import read_object
 
 __all__ = ["SourceDigests"]
 
+INTERVAL_SECONDS = 0.2
+
 
 class SourceDigests:
-    """`with digests: …` reads the base in the background; `base` and `build` wait for it."""
+    """`with SourceDigests(request) as digests: …`; the base is read in the background from now on, `base` and `build` wait for it."""
 
-    def __init__(
-        self,
-        roots: Sequence[Path],
-        facts: Sequence[Sequence[FileFact]],
-        *,
-        recipe: Recipe,
-        fetch_report: Path | None,
-    ) -> None:
-        """Base first, then the adapters, which are small and read at once."""
-        reported = _reported(fetch_report)
-        known = [
-            _hashes_if_unchanged(reported.get(str(root)), listed) for root, listed in zip(roots, facts, strict=True)
+    def __init__(self, request: MergeRequest) -> None:
+        self.facts = tuple(list_files(root) for root in request.roots)
+        """The files of base and adapters, in that order, as they were before anything was read."""
+        reported = _reported(request.fetch_report)
+        self._known = [
+            _hashes_if_unchanged(reported.get(str(root)), listed)
+            for root, listed in zip(request.roots, self.facts, strict=True)
         ]
-        self._recipe = recipe
-        self._root, self._facts = roots[0], facts[0]
+        self._request = request
         self._base: Future[str] = Future()
-        self._begun = known[0] is not None
+        self._done = 0
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
-        if known[0] is not None:
-            self._base.set_result(combine(known[0]))
-        self.adapters = tuple(
-            combine(hashes) if hashes is not None else _read(root, listed)
-            for root, listed, hashes in zip(roots[1:], facts[1:], known[1:], strict=True)
-        )
-
-    def read_base(self) -> None:
-        """Now, with progress."""
-        if not self._begun:
-            self._begun = True
-            self._base.set_result(_read(self._root, self._facts))
 
     def __enter__(self) -> Self:
-        if not self._begun:
-            self._base = self._thread.submit(self._read_quietly)
+        known = self._known[0]
+        if known is None:
+            self._base = self._thread.submit(self._read_base)
+        else:
+            self._base.set_result(combine(known))
         return self
 
     def __exit__(
@@ -66,12 +55,31 @@ class SourceDigests:
         self._stop.set()
         self._thread.shutdown(cancel_futures=True)
 
-    def _read_quietly(self) -> str:
-        return combine(hash_files(self._facts, tick=self._check))
+    def _read_base(self) -> str:
+        return combine(hash_files(self.facts[0], tick=self._ticked, files=1))
 
-    def _check(self, _bytes: int) -> None:
+    def _ticked(self, count: int) -> None:
         if self._stop.is_set():
             raise Terminated(Reason.TERMINATED, "stopped while reading the base; nothing was published")
+        self._done += count
+
+    def show_base(self) -> None:
+        """Waits for the base's digest, with progress."""
+        if self._base.done():
+            return
+        root, total = self._request.base, sum(fact.size for fact in self.facts[0])
+        with Progress(f"read {root.name}", total=total, unit="B") as progress:
+            shown = 0
+            while wait((self._base,), timeout=INTERVAL_SECONDS).not_done:
+                done = self._done
+                progress.advance(done - shown)
+                shown = done
+
+    @cached_property
+    def adapters(self) -> tuple[str, ...]:
+        """They are small and read when they are asked for."""
+        listed = zip(self._request.adapters, self.facts[1:], self._known[1:], strict=True)
+        return tuple(combine(known) if known is not None else _read(root, facts) for root, facts, known in listed)
 
     @property
     def base(self) -> str:
@@ -79,7 +87,7 @@ class SourceDigests:
 
     def build(self) -> str:
         """The hash that names the build."""
-        return build_hash(self._recipe, base=self.base, adapters=self.adapters)
+        return build_hash(self._request.recipe, base=self.base, adapters=self.adapters)
 
 
 def _read(root: Path, facts: Sequence[FileFact]) -> str:

@@ -3,26 +3,27 @@
     every tensor   the check of its operation (checks.py), or of its format when it is quantized (encoded.py)
     a sample       of the calculated ones (first, last, one per kind, at least 16) against float64 rounded once, row by row
 
-The same pass makes the digests of the file and of each tensor.
+The same pass makes the digest of each tensor. A tensor is verified as soon as it is written, while the processor's cache still holds it;
+the file's digest follows in a thread of its own. Files of an earlier run are verified in the same way, tensor by tensor.
 """
 
 import hashlib
 import math
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from lora_job.digest import file_sha256
 from lora_job.merge.checks import check_of, prove_trims, wrong
 from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
 from lora_job.merge.engine import StepFigures
 from lora_job.merge.factors import Deltas
+from lora_job.merge.file_digest import FileDigest
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
 from lora_job.merge.operations import calculate
@@ -35,15 +36,17 @@ from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header, read_header
 
-__all__ = ["ALLOWED_SHARE", "MAX_ULP", "NEAR_ZERO", "ShardProof", "Verifier", "chosen_sample"]
+__all__ = ["ALLOWED_SHARE", "MAX_ULP", "NEAR_ZERO", "ShardCheck", "ShardProof", "Verifier", "chosen_sample"]
 
 SAMPLE_TENSORS = 16
 SAMPLE_ELEMENTS = 2**16
+SAMPLE_PLACES = 16
 # Share of elements that may differ from float64 rounded once.
 ALLOWED_SHARE: Mapping[str, float] = {"BF16": 1e-4, "F16": 5e-4, "F32": 1e-5, "F64": 1e-5}
 MAX_ULP = 1
 NEAR_ZERO = 2.0**-22
 Tick = Callable[[int], None]
+_Look = Callable[[Step, StepFigures | None], tuple[dict[str, str], "_Tally"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,32 +104,25 @@ class Verifier:
         self._stop = stop
 
     def verify(self, shard: ShardPlan, *, target: Path, figures: Mapping[str, StepFigures]) -> ShardProof:
-        """Proof that the file is right, or an error that names the tensor."""
+        """Proof that a file that was written before is right, or an error that names the tensor."""
+        with self.begin(shard, target=target) as check:
+            work = partial(_look_at, check, figures=figures)
+            in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
+            return check.proof()
+
+    @contextmanager
+    def begin(self, shard: ShardPlan, *, target: Path) -> Iterator["ShardCheck"]:
+        """Verifies a file while it is written; its header must be there."""
         layout = layout_of(shard, self._base.shards[shard.file])
         header = read_header(target)
         if header.raw != layout.head:
             raise Infrastructure(Reason.VERIFICATION_FAILED, f"{target}: its header is not the planned one; run again")
-        with ThreadPoolExecutor(max_workers=1) as second:
-            # A file's digest cannot be made in parts, so it has a thread and a read of its own.
-            whole = second.submit(file_sha256, target, tick=lambda _size: self._check())
-            work = partial(self._verify_one, header=header, figures=figures)
-            proofs = in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
-            sha256 = whole.result()
-        tally = _total(one for _, one in proofs)
-        return ShardProof(
-            sha256=sha256,
-            tensors={name: digest for digests, _ in proofs for name, digest in digests.items()},
-            sampled=tally.sampled,
-            elements=tally.elements,
-            mismatched=tally.mismatched,
-            max_ulp=tally.max_ulp,
-            quantized=tally.quantized,
-            worst_of_bound=tally.worst_of_bound,
-            retention=tally.retention,
-        )
+        with FileDigest(target, spans=layout.spans, check=self._check) as digest:
+            digest.written("")
+            yield ShardCheck(shard, digest=digest, look=partial(self._verify_one, header=header))
 
     def _verify_one(
-        self, step: Step, *, header: Header, figures: Mapping[str, StepFigures]
+        self, step: Step, figures: StepFigures | None, *, header: Header
     ) -> tuple[dict[str, str], "_Tally"]:
         """sha256 of a step's tensors, and what was found out about them."""
         tally = _Tally()
@@ -135,7 +131,7 @@ class Verifier:
                 self._verify_encoded(step, sources, header, files=files, tally=tally)
                 return _digests(step, header, files=files), tally
             written = files.reader(header, header.by_name[step.name])
-            digest = self._verify_step(step, sources, written, figures=figures.get(step.name))
+            digest = self._verify_step(step, sources, written, figures=figures)
             if step.name in self._sample:
                 self._compare_exactly(step, sources, written, tally=tally)
         return {step.name: digest}, tally
@@ -192,20 +188,54 @@ class Verifier:
             found = exact.rows(start, end)
             if found.before is None:
                 raise AssertionError("only calculated tensors are sampled")
-            tally.compare(step, new=written.read(start, end), old=found.before, exact=found.after, start=start)
+            tally.compare(step, new=written.read(start, end), old=found.before.double(), exact=found.after, start=start)
         _check_share(step, elements=tally.elements - elements, mismatched=tally.mismatched - mismatched)
 
     def _chosen_rows(self, step: Step) -> list[tuple[int, int]]:
-        """About SAMPLE_ELEMENTS of a tensor: rows here and there, or blocks where rows are only decided in blocks."""
+        """About SAMPLE_ELEMENTS of a tensor: some rows here and there, or blocks where rows are only decided in blocks."""
         generator = torch.Generator().manual_seed(self._seed)
         if step.elementwise:
-            every = blocks_of(step)
-            some = torch.randperm(len(every), generator=generator)[: SAMPLE_ELEMENTS // BLOCK_ELEMENTS].sort().values
-            return [every[place] for place in some.tolist()]
-        rows, columns = matrix_shape(step.shape)
-        count = max(1, min(rows, SAMPLE_ELEMENTS // max(1, columns)))
-        chosen = torch.randperm(rows, generator=generator)[:count].sort().values
-        return [(row, row + 1) for row in chosen.tolist()]
+            every, count = blocks_of(step), SAMPLE_ELEMENTS // BLOCK_ELEMENTS
+        else:
+            rows, columns = matrix_shape(step.shape)
+            height = max(1, SAMPLE_ELEMENTS // SAMPLE_PLACES // max(1, columns))
+            every, count = [(row, min(rows, row + height)) for row in range(0, rows, height)], SAMPLE_PLACES
+        some = torch.randperm(len(every), generator=generator)[:count].sort().values
+        return [every[place] for place in some.tolist()]
+
+
+class ShardCheck:
+    """One file: each of its tensors is looked at once, in any order, from any thread; `Verifier.begin` makes one."""
+
+    def __init__(self, shard: ShardPlan, *, digest: FileDigest, look: _Look) -> None:
+        self._shard, self._digest, self._look = shard, digest, look
+        self._found: dict[str, tuple[dict[str, str], _Tally]] = {}
+
+    def step(self, step: Step, figures: StepFigures | None) -> None:
+        """Verifies a tensor that is in the file."""
+        for stored in step.stored:
+            self._digest.written(stored.name)
+        self._found[step.name] = self._look(step, figures)
+
+    def proof(self) -> ShardProof:
+        """Once every tensor was looked at."""
+        proofs = [self._found[step.name] for step in self._shard.steps]
+        tally = _total(one for _, one in proofs)
+        return ShardProof(
+            sha256=self._digest.result(),
+            tensors={name: digest for digests, _ in proofs for name, digest in digests.items()},
+            sampled=tally.sampled,
+            elements=tally.elements,
+            mismatched=tally.mismatched,
+            max_ulp=tally.max_ulp,
+            quantized=tally.quantized,
+            worst_of_bound=tally.worst_of_bound,
+            retention=tally.retention,
+        )
+
+
+def _look_at(check: ShardCheck, step: Step, *, figures: Mapping[str, StepFigures]) -> None:
+    check.step(step, figures.get(step.name))
 
 
 @dataclass(kw_only=True)

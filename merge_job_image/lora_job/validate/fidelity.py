@@ -173,7 +173,7 @@ class _Tally:
         """Whether some rows are what the engine's own arithmetic gives, bit for bit."""
         expected = _rounded(after, found.dtype)
         delta = after - before
-        self.along += float(((found.to(before.dtype) - before) * delta).sum(dtype=torch.float64))
+        self.along += float(((found.to(after.dtype) - before) * delta).sum(dtype=torch.float64))
         self.delta_square += float(delta.square().sum(dtype=torch.float64))
         self.elements += found.numel()
         return torch.equal(found, expected)

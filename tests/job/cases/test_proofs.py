@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.engine import Writer
 from lora_job.merge.factors import Deltas
+from lora_job.merge.layout import layout_of
 from lora_job.merge.plan import Operation, Plan
 from lora_job.merge.recipe import Recipe
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
@@ -94,7 +95,7 @@ def verified(case: Case, target: Path, *, damage: Callable[[bytearray, Plan], No
         "tick": lambda _: None,
     }
     (shard,) = plan.shards
-    target.touch()
+    target.write_bytes(layout_of(shard, expected.base.shards[shard.file]).head)
     figures = Writer(**common, stop=threading.Event()).write(shard, target=target)
     data = bytearray(target.read_bytes())
     damage(data, plan)

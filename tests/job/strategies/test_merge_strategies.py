@@ -3,7 +3,7 @@
 import errno
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lora_job.cli import run
 from lora_job.merge import verify
 from lora_job.merge.engine import Writer
-from lora_job.merge.plan import ShardPlan
+from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.publish import Partial
 from lora_job.merge.strategies import combined, trim
 from tests.job.strategies.conftest import arguments
@@ -333,17 +333,18 @@ def test_a_damaged_element_is_found_before_anything_is_published(
     """As if the disk or the memory had flipped bits between calculation and file."""
     write = Writer.write
 
-    def damaged(writer: Writer, shard: ShardPlan, *, target: Path) -> Any:
-        figures = write(writer, shard, target=target)
-        place = target.stat().st_size - sum(step.size for step in shard.steps)
-        for step in shard.steps:
+    def damaged(writer: Writer, shard: ShardPlan, *, target: Path, then: Callable[..., None]) -> Any:
+        def flip_and_go_on(step: Step, figures: Any) -> None:
             if "down_proj" in step.name:
-                data = bytearray(target.read_bytes())
-                data[place + 101] ^= 0x40  # the exponent of one bfloat16
-                target.write_bytes(data)
-                return figures
-            place += step.size
-        return figures
+                place = target.stat().st_size - sum(one.size for one in shard.steps[shard.steps.index(step) :])
+                with target.open("r+b") as file:
+                    file.seek(place + 101)
+                    (byte,) = file.read(1)
+                    file.seek(place + 101)
+                    file.write(bytes([byte ^ 0x40]))  # the exponent of one bfloat16
+            then(step, figures)
+
+        return write(writer, shard, target=target, then=flip_and_go_on)
 
     monkeypatch.setattr(Writer, "write", damaged)
     assert merge(base, adapters[:2], tmp_path / "out", Asked(strategy=strategy, weights=(1.0, 0.5))) == 1

@@ -13,8 +13,9 @@ class Calculated:
     """Rows of a result, not rounded yet; valid until the next are asked for, and free to be overwritten."""
 
     before: torch.Tensor | None
-    """The origin's rows in the working dtype; None where there is no delta to speak of."""
+    """The origin's rows as they are stored; None where there is no delta to speak of."""
     after: torch.Tensor
+    """In the working dtype."""
 
 
 class Calculation(Protocol):

@@ -144,11 +144,9 @@ class Combined:
             out[first - start : last - start] = self._block(first, last)
         return out
 
-    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
+    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
         for first, last in blocks(start, end, columns=self._columns):
-            here = slice(first - start, last - start)
-            torch.add(weights[here], self._block(first, last).to(self._dtype), out=out[here])
-        return out
+            weights[first - start : last - start].add_(self._block(first, last).to(self._dtype))
 
     def norm(self) -> None:
         """Known only after a dense pass, which the merge is."""

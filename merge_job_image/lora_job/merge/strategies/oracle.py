@@ -53,8 +53,8 @@ class _SideBySide:
         found = [self._block(first, last) for first, last in blocks(start, end, columns=self._columns)]
         return torch.cat(found).to(self._dtype)
 
-    def added_to(self, weights: torch.Tensor, start: int, end: int, *, out: torch.Tensor) -> torch.Tensor:
-        return torch.add(weights, self.rows(start, end), out=out)
+    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
+        weights.add_(self.rows(start, end))
 
     def norm(self) -> None:
         """Not known without a dense pass."""

@@ -1,0 +1,81 @@
+"""The sha256 of a file that is still being written: its bytes are hashed in order as far as they are there, by a thread of its own.
+
+A digest cannot be made in parts, so whoever waits for the last byte would then wait for all of them. Read back from the file, not taken
+from a writer's buffer: what is hashed is what a reader will find.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lora_job.digest import BLOCK
+from lora_job.merge.stream import read_into
+
+__all__ = ["FileDigest"]
+
+
+class FileDigest:
+    """`with FileDigest(path, spans=…) as digest: digest.written(name); …; digest.result()`."""
+
+    def __init__(self, path: Path, *, spans: Iterable[tuple[str, int]], check: Callable[[], None]) -> None:
+        """`spans`: (name, bytes) without holes from the start of the file; `check` raises when the work must stop."""
+        self._path = path
+        self._spans = list(spans)
+        self._check = check
+        self._there: set[str] = set()
+        self._changed = threading.Condition()
+        self._abandoned = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
+
+    def __enter__(self) -> Self:
+        self._sha256 = self._thread.submit(self._hash)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with self._changed:
+                self._abandoned = True
+                self._changed.notify()
+        self._thread.shutdown()
+
+    def written(self, name: str) -> None:
+        """The bytes of that name are in the file; safe from any thread."""
+        with self._changed:
+            self._there.add(name)
+            self._changed.notify()
+
+    def result(self) -> str:
+        """Lower-case hex, once everything is written."""
+        return self._sha256.result()
+
+    def _hash(self) -> str:
+        state, position = hashlib.sha256(), 0
+        buffer = memoryview(bytearray(BLOCK))
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for name, size in self._spans:
+                if not self._wait_for(name):
+                    return ""
+                end = position + size
+                while position < end:
+                    self._check()
+                    block = buffer[: min(BLOCK, end - position)]
+                    read_into(descriptor, block, offset=position, where=str(self._path))
+                    state.update(block)
+                    position += len(block)
+        finally:
+            os.close(descriptor)
+        return state.hexdigest()
+
+    def _wait_for(self, name: str) -> bool:
+        """False when nobody wants the digest any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._abandoned or name in self._there)
+            return not self._abandoned
