@@ -18,12 +18,12 @@ from lora_job.merge.operations import Calculation, calculate
 from lora_job.merge.plan import Operation, Step
 from lora_job.merge.rounding import TORCH, round_once
 from lora_job.merge.strategies.load import load_sum
-from lora_job.merge.strategies.oracle import load_oracle, wrong_trim
+from lora_job.merge.strategies.oracle import TrimProof
 from lora_job.merge.stream import Reader, Sources, matrix_shape
 from lora_job.outcome import Infrastructure, Refused
 from lora_job.reasons import Reason
 
-__all__ = ["Check", "check_of", "prove_trims", "wrong"]
+__all__ = ["Check", "check_of", "wrong"]
 
 # A projection on ±1 has the rounding errors' norm in expectation; five times that is no accident.
 PROJECTION_SLACK = 5.0
@@ -51,22 +51,15 @@ class Check(Protocol):
         """Raises when the sums over all rows do not fit."""
 
 
-def prove_trims(step: Step, *, deltas: Deltas) -> None:
-    """Raises when a threshold of ties keeps another number of elements than was asked for."""
-    problem = wrong_trim(step, deltas) if step.elementwise else ""
-    if problem:
-        raise wrong(step, problem)
-
-
 def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Check:
     """The check that fits a step."""
     if step.is_plain_copy:
         return _SameBytes(step, sources.origin_rows(step))
     if step.operation is Operation.LORA and not step.elementwise:
         return _Projected(step, sources.origin_rows(step), deltas=deltas, seed=seed)
-    exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=load_oracle)
-    prove_trims(step, deltas=deltas)
-    return _Recalculated(step, exact) if step.terms else _SameNumbers(step, exact)
+    trims = TrimProof()
+    exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=trims.load)
+    return _Recalculated(step, exact, trims=trims) if step.terms else _SameNumbers(step, exact)
 
 
 class _SameBytes:
@@ -126,8 +119,8 @@ class _SameNumbers:
 class _Recalculated:
     """All of it in float64 once more."""
 
-    def __init__(self, step: Step, exact: Calculation) -> None:
-        self._step, self._exact = step, exact
+    def __init__(self, step: Step, exact: Calculation, *, trims: TrimProof) -> None:
+        self._step, self._exact, self._trims = step, exact, trims
         self._columns = matrix_shape(step.shape)[1]
         self._residual = 0.0
 
@@ -138,6 +131,9 @@ class _Recalculated:
     def judge(self, figures: StepFigures | None) -> None:
         if figures is None:
             raise wrong(self._step, "it was not recorded as merged")
+        problem = self._trims.problem()
+        if problem:
+            raise wrong(self._step, problem)
         allowed = figures.lost * (1 + SUM_NOISE) + SUM_NOISE * figures.delta
         # NaN compares false with everything, so the question is whether it fits, not whether it does not.
         if not self._residual**0.5 <= allowed:

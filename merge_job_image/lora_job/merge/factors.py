@@ -25,6 +25,7 @@ __all__ = ["Delta", "Deltas", "Factors", "LowRank", "Stacked", "check_factors", 
 
 # B of fused experts has the expert fastest: it is turned once for all experts of a layer, not once for each.
 REMEMBERED = 4
+SAMPLE_SIDE, SAMPLE_EXPERTS = 512, 16
 
 
 class Delta(Protocol):
@@ -62,6 +63,11 @@ class LowRank:
         """Δ @ vector."""
         return self.left @ (self.right @ vector)
 
+    def sample(self) -> torch.Tensor:
+        """At most SAMPLE_SIDE² elements, of rows and columns from all over Δ."""
+        rows, columns = (-(-size // SAMPLE_SIDE) for size in (self.left.shape[0], self.right.shape[1]))
+        return (self.left[::rows] @ self.right[:, ::columns]).reshape(-1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stacked:
@@ -94,6 +100,11 @@ class Stacked:
     def project(self, vector: torch.Tensor) -> torch.Tensor:
         """Δ @ vector."""
         return (self.left @ (self.right @ vector).unsqueeze(-1)).reshape(-1)
+
+    def sample(self) -> torch.Tensor:
+        """As of one matrix, from some of the experts."""
+        few = range(0, len(self.left), -(-len(self.left) // SAMPLE_EXPERTS))
+        return torch.cat([LowRank(left=self.left[one], right=self.right[one]).sample() for one in few])
 
 
 Factors = LowRank | Stacked

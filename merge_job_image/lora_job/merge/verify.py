@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from lora_job.merge.checks import check_of, prove_trims, wrong
+from lora_job.merge.checks import check_of, wrong
 from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
 from lora_job.merge.engine import StepFigures
 from lora_job.merge.factors import Deltas
@@ -30,7 +30,7 @@ from lora_job.merge.operations import calculate
 from lora_job.merge.plan import Plan, ShardPlan, Step
 from lora_job.merge.rounding import TORCH, round_once, ulp_distance
 from lora_job.merge.strategies.combined import BLOCK_ELEMENTS, blocks_of
-from lora_job.merge.strategies.oracle import load_oracle
+from lora_job.merge.strategies.oracle import TrimProof, load_oracle
 from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
@@ -139,11 +139,11 @@ class Verifier:
     def _verify_encoded(
         self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
     ) -> None:
-        prove_trims(step, deltas=self._deltas)
+        trims = TrimProof()
         layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
-        exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
+        exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=trims.load)
         found = compare_encoded(step, layer, exact, tick=self._ticked)
-        problem = too_far(step, found)
+        problem = too_far(step, found) or trims.problem()
         if problem:
             raise wrong(step, problem)
         tally.quantized += 1

@@ -361,8 +361,8 @@ def test_a_threshold_that_keeps_too_many_is_found(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def lax(blocks: trim.Blocks, *, total: int, keep: int) -> trim.Trim:
-        return trim.find_trim(blocks, total=total, keep=keep + 1)
+    def lax(blocks: trim.Blocks, *, total: int, keep: int, sample: torch.Tensor) -> trim.Trim:
+        return trim.find_trim(blocks, total=total, keep=keep + 1, sample=sample)
 
     monkeypatch.setattr(combined, "find_trim", lax)
     assert merge(base, adapters[:2], tmp_path / "out", Asked(strategy="ties", weights=(1.0, 0.5))) == 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lora_job.merge.factors import Delta, Deltas
+from lora_job.merge.factors import Deltas, Factors
 from lora_job.merge.plan import Combination, Step, Term
 from lora_job.merge.recipe import Strategy
 from lora_job.merge.strategies.consensus import Consensus
@@ -51,7 +51,7 @@ class Part:
     """One adapter's delta for one tensor, without its weight."""
 
     step: Step
-    delta: Delta
+    delta: Factors
     weight: float
     drop: RandomDrop | None
     """None: ties, which trims by magnitude."""
@@ -77,16 +77,30 @@ class Part:
             self.check()
             yield start * self.columns, self.delta.rows(start, end)
 
+    def sample(self) -> torch.Tensor:
+        """Elements from all over the delta."""
+        return self.delta.sample()
+
+    def kept(self, delta: torch.Tensor, start: int, *, trim: Trim | None) -> torch.Tensor:
+        """Which elements of δ's rows from `start` on stay."""
+        first = start * self.columns
+        if self.drop is not None:
+            return self.drop.kept(start=first, count=delta.numel()).view(delta.shape)
+        if trim is None:
+            raise AssertionError("ties keeps what its trim says")
+        return trim.kept(magnitudes(delta), start=first).view(delta.shape)
+
+    def thinned(self, delta: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """δ after dropping or trimming; overwrites it."""
+        delta.mul_(kept)
+        return delta if self.drop is None else delta.div_(self.drop.density)
+
     def rows(self, start: int, end: int, *, trim: Trim | None) -> torch.Tensor:
         """δ of some rows after dropping or trimming, float64."""
         delta = self.delta.rows(start, end)
-        first = start * self.columns
-        if self.drop is not None:
-            kept = self.drop.kept(start=first, count=delta.numel())
-            return delta.mul_(kept.view(delta.shape)).div_(self.drop.density)
-        if trim is None:
-            raise AssertionError("ties keeps what its trim says")
-        return delta.mul_(trim.kept(magnitudes(delta), start=first).view(delta.shape))
+        if trim is not None:
+            return trim.thinned(delta, start=start * self.columns)
+        return self.thinned(delta, self.kept(delta, start, trim=trim))
 
 
 def load_parts(step: Step, deltas: Deltas) -> list[Part]:
@@ -122,7 +136,9 @@ def trims_of(step: Step, parts: Sequence[Part], deltas: Deltas) -> Sequence[Trim
         return [None] * len(parts)
     found = deltas.trims.get(step.name)
     if found is None:
-        found = tuple(find_trim(part.whole, total=part.elements, keep=part.keep) for part in parts)
+        found = tuple(
+            find_trim(part.whole, total=part.elements, keep=part.keep, sample=part.sample()) for part in parts
+        )
         deltas.trims[step.name] = found
     return found
 

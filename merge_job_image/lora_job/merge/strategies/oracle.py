@@ -2,7 +2,7 @@
 
 slerp          the angle from the dense deltas, summed block by block, instead of from r×r products
 ties, dare_*   all adapters side by side: sum, sign, mean, instead of running sums of both sides;
-               a trim is not searched again but proven: it keeps exactly the wanted number of elements
+               a trim is not searched again but proven: it keeps exactly the wanted number of elements, counted as they pass
 """
 
 import torch
@@ -13,10 +13,9 @@ from lora_job.merge.recipe import Strategy
 from lora_job.merge.strategies.combined import blocks, combination_of, load_parts, trims_of
 from lora_job.merge.strategies.load import with_shares
 from lora_job.merge.strategies.slerp import shares_of
-from lora_job.merge.strategies.trim import count_kept
 from lora_job.merge.stream import matrix_shape
 
-__all__ = ["load_oracle", "wrong_trim"]
+__all__ = ["TrimProof", "load_oracle"]
 
 
 def load_oracle(step: Step, deltas: Deltas, *, dtype: torch.dtype) -> Delta:
@@ -28,14 +27,21 @@ def load_oracle(step: Step, deltas: Deltas, *, dtype: torch.dtype) -> Delta:
     return deltas.load(step, dtype=dtype)
 
 
-def wrong_trim(step: Step, deltas: Deltas) -> str:
-    """What is wrong with a threshold of ties, "" when each keeps exactly as many elements as the density asks for."""
-    parts = load_parts(step, deltas)
-    for part, trim in zip(parts, trims_of(step, parts, deltas), strict=True):
-        kept = part.keep if trim is None else count_kept(part.whole, trim)
-        if kept != part.keep:
-            return f"its trim keeps {kept} of {part.elements} elements, expected {part.keep}"
-    return ""
+class TrimProof:
+    """An oracle whose rows are asked for once each, and which then knows what the trims of ties kept of them."""
+
+    def __init__(self) -> None:
+        self._delta: _SideBySide | None = None
+
+    def load(self, step: Step, deltas: Deltas, *, dtype: torch.dtype) -> Delta:
+        """As load_oracle."""
+        found = load_oracle(step, deltas, dtype=dtype)
+        self._delta = found if isinstance(found, _SideBySide) else None
+        return found
+
+    def problem(self) -> str:
+        """What is wrong with a threshold, "" when each has kept exactly as many elements as the density asks for."""
+        return self._delta.wrong_trim() if self._delta is not None else ""
 
 
 class _SideBySide:
@@ -48,6 +54,7 @@ class _SideBySide:
         self._trims = trims_of(step, self._parts, deltas)
         self._weights = torch.tensor([part.weight for part in self._parts], dtype=torch.float64).view(-1, 1, 1)
         self._dtype = dtype
+        self._kept = [0] * len(self._parts)
 
     def rows(self, start: int, end: int) -> torch.Tensor:
         found = [self._block(first, last) for first, last in blocks(start, end, columns=self._columns)]
@@ -60,15 +67,29 @@ class _SideBySide:
         """Not known without a dense pass."""
 
     def _block(self, start: int, end: int) -> torch.Tensor:
-        votes = self._weights * torch.stack(
-            [part.rows(start, end, trim=trim) for part, trim in zip(self._parts, self._trims, strict=True)]
-        )
+        votes = self._weights * torch.stack([self._thinned(number, start, end) for number in range(len(self._parts))])
         total = votes.sum(dim=0)
         if self._combination.strategy is Strategy.DARE_LINEAR:
             return total * self._combination.scale
-        agreeing = votes.sign() == torch.where(total >= 0, 1.0, -1.0)
-        share = (self._weights.abs() * agreeing).sum(dim=0)
-        return (votes * agreeing).sum(dim=0) / torch.where(share > 0, share, 1.0) * self._combination.scale
+        side = torch.where(total >= 0, 1.0, -1.0)
+        votes *= side  # those that agree are above 0 now
+        share = (self._weights.abs() * (votes > 0)).sum(dim=0)
+        return votes.clamp_(min=0).sum(dim=0) * side / torch.where(share > 0, share, 1.0) * self._combination.scale
+
+    def _thinned(self, number: int, start: int, end: int) -> torch.Tensor:
+        part, trim = self._parts[number], self._trims[number]
+        delta = part.delta.rows(start, end)
+        kept = part.kept(delta, start, trim=trim)
+        if trim is not None:
+            self._kept[number] += int(torch.count_nonzero(kept))
+        return part.thinned(delta, kept)
+
+    def wrong_trim(self) -> str:
+        """Once every row was asked for."""
+        for part, trim, kept in zip(self._parts, self._trims, self._kept, strict=True):
+            if trim is not None and kept != part.keep:
+                return f"its trim keeps {kept} of {part.elements} elements, expected {part.keep}"
+        return ""
 
 
 def _dense_shares(first: Factors, second: Factors, t: float) -> tuple[float, float]:
