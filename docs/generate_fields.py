@@ -110,7 +110,7 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return "" if high is None else f"{low} to {high} entries"
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        return f"{low} to {high}"
+        return f"above {low}, up to {high}" if schema.get("exclusiveMinimum") else f"{low} to {high}"
     return "" if low is None else f"at least {low}"
 
 

@@ -186,9 +186,15 @@ ADAPTER_RULES = (
         says="spec.merge.t",
     ),
     adapter(
-        "density is between 0 and 1",
+        "density is at most 1",
         accepts={"spec.merge.density": 1},
-        refuses={"spec.merge.density": -0.1},
+        refuses={"spec.merge.density": 1.1},
+        says="spec.merge.density",
+    ),
+    adapter(
+        "density is above 0, at which nothing would be kept",
+        accepts={"spec.merge.density": 0.01},
+        refuses={"spec.merge.density": 0},
         says="spec.merge.density",
     ),
     adapter(

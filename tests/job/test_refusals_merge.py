@@ -108,6 +108,50 @@ SOURCES = [
     row("a tokenizer that numbers tokens differently", "VocabularyMismatch", ("'a'", "another base"), tokenizers({"a": 1, "b": 0})),
 ]  # fmt: skip
 
+BASE_TOKENS = {"a": 0, "b": 1}
+TOKENIZERS = [
+    ("one token with two numbers", {"x": 2, "y": 3}, {"y": 2, "x": 3}, "'y' the number 2, that of"),
+    ("one number for two tokens", {"x": 2}, {"y": 2}, "'x' that number"),
+]
+AGREEING = [
+    ("the same tokens", {"x": 2}, {"x": 2}, {"x"}),
+    ("more tokens in the second", {"x": 2}, {"x": 2, "y": 3}, {"x", "y"}),
+    ("more tokens in the first", {"x": 2, "y": 3}, {"x": 2}, {"x", "y"}),
+]
+
+
+def two_tokenizers(place: Place, first: dict[str, int], second: dict[str, int]) -> list[str]:
+    """Arguments of a merge of two adapters, each with a tokenizer that has more tokens than the base's."""
+    other = write_adapter(place.root / "other")
+    tokenizer(place.base, BASE_TOKENS)
+    tokenizer(place.adapter, BASE_TOKENS | first)
+    tokenizer(other, BASE_TOKENS | second)
+    return [*place.arguments("merge"), "--adapter", str(other)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"), [case[1:] for case in TOKENIZERS], ids=[case[0] for case in TOKENIZERS]
+)
+def test_tokenizers_of_two_adapters_that_disagree_are_refused(
+    place: Place, capsys: pytest.CaptureFixture[str], first: dict[str, int], second: dict[str, int], words: str
+) -> None:
+    assert run(two_tokenizers(place, first, second)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lora-job: VocabularyMismatch: ")
+    assert words in error
+    assert not place.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tokens"), [case[1:] for case in AGREEING], ids=[case[0] for case in AGREEING]
+)
+def test_of_tokenizers_that_agree_the_one_with_all_tokens_is_taken(
+    place: Place, first: dict[str, int], second: dict[str, int], tokens: set[str]
+) -> None:
+    assert run(two_tokenizers(place, first, second)) == 0
+    vocabulary = json.loads((place.output / "tokenizer.json").read_text())["model"]["vocab"]
+    assert set(vocabulary) == tokens | set(BASE_TOKENS)
+
 
 @pytest.mark.parametrize("row", SOURCES, ids=ids(SOURCES))
 def test_a_source_is_refused(place: Place, capsys: pytest.CaptureFixture[str], row: Row) -> None:

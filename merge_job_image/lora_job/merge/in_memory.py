@@ -5,14 +5,22 @@ on disk and one for all in memory) transformers' own conversion table says how. 
 memory, no code but that of the pinned transformers.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lora_job.model_config import ModelConfig
+from lora_job.outcome import Refused
+from lora_job.reasons import Reason
 from lora_job.tensors import Checkpoint
 
 __all__ = ["DiskPart", "InMemory", "read_in_memory", "ties_by_default"]
+
+# Several times what the largest published models have.
+MOST_LAYERS, MOST_EXPERTS, MOST_IN_ALL = 2048, 8192, 2**17
+_LAYERS = re.compile(r"(^|_)(layers?|blocks?|depth)$")
+_EXPERTS = re.compile(r"(^|_)experts?$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +91,59 @@ def read_in_memory(base: Checkpoint, config: ModelConfig) -> InMemory | None:
     )
 
 
+def _check_counts(fields: Mapping[str, Any]) -> None:
+    """Refuses a config that asks for more modules than any model has.
+
+    Without weights a module still takes a page of memory, and a stranger's file says how many there are.
+    """
+    layers = experts = 1
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            _check_counts(value)
+        if not isinstance(value, int):
+            continue
+        if _LAYERS.search(name):
+            layers = max(layers, _at_most(MOST_LAYERS, name, value))
+        elif _EXPERTS.search(name):
+            experts = max(experts, _at_most(MOST_EXPERTS, name, value))
+    if layers * experts > MOST_IN_ALL:
+        raise _too_many(f"{layers} layers of {experts} experts are {layers * experts}, expected at most {MOST_IN_ALL}")
+
+
+def _at_most(limit: int, name: str, value: int) -> int:
+    if value > limit:
+        raise _too_many(f"field {name!r}: found {value}, expected at most {limit}")
+    return value
+
+
+def _too_many(what: str) -> Refused:
+    return Refused(
+        Reason.MALFORMED_CONFIG,
+        f"config.json of the base: {what}; no such model is known, take the file from its origin",
+    )
+
+
 def _meta_model(config: ModelConfig) -> Any:
     import torch  # noqa: PLC0415 (as transformers below)
     import transformers  # noqa: PLC0415
 
+    _check_counts(config.raw)
     names = config.raw.get("architectures") or []
     settings = {key: value for key, value in config.raw.items() if key != "model_type"}
     try:
         parsed = transformers.AutoConfig.for_model(config.model_type, **settings)
-        known = [found for name in names if (found := getattr(transformers, str(name), None)) is not None]
+        known = [found for name in names if (found := _model_class(transformers, name)) is not None]
         with torch.device("meta"):
             return known[0](parsed) if known else transformers.AutoModelForCausalLM.from_config(parsed)
     except (ImportError, KeyError, TypeError, ValueError, AttributeError, RuntimeError):
         # A config that this transformers cannot build: names on disk are then all there is to go by.
         return None
+
+
+def _model_class(library: Any, name: object) -> Any:
+    """A model of that name. The library has other names as well, and whatever it is would be called with a stranger's config."""
+    found = getattr(library, name, None) if isinstance(name, str) else None
+    return found if isinstance(found, type) and issubclass(found, library.PreTrainedModel) else None
 
 
 def _parts(

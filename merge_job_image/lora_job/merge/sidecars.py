@@ -146,6 +146,24 @@ def _check_vocabulary(adapter: Path, base: Path, *, rows: int) -> None:
         )
 
 
+def _check_agreement(first: Path, second: Path) -> bool:
+    """Whether the second tokenizer knows all tokens of the first; refused where one contradicts the other."""
+    ours, theirs = _vocabulary(first) or {}, _vocabulary(second) or {}
+    names = {number: token for token, number in ours.items()}
+    for token, number in theirs.items():
+        other = ours.get(token)
+        known = names.get(number, token)
+        if other not in {None, number} or known != token:
+            found = f"{token!r} the number {number}"
+            instead = f"{token!r} the number {other}" if other not in {None, number} else f"{known!r} that number"
+            raise Refused(
+                Reason.VOCABULARY_MISMATCH,
+                f"{second}: its tokenizer gives {found}, that of {first} gives {instead}; one model has one tokenizer: "
+                "merge adapters that were trained with the same tokens",
+            )
+    return len(theirs) >= len(ours)
+
+
 def _tokenizer_files(base: Path, adapters: Sequence[Path], *, rows: int, allowed: str) -> dict[str, bytes]:
     source, template_from = base, base
     for adapter in adapters:
@@ -153,7 +171,9 @@ def _tokenizer_files(base: Path, adapters: Sequence[Path], *, rows: int, allowed
             template_from = adapter
         if (adapter / "tokenizer.json").is_file():
             _check_vocabulary(adapter, base, rows=rows)
-            source = adapter
+            # Where one has more tokens than the other, the larger one serves both.
+            if source is base or _check_agreement(source, adapter):
+                source = adapter
     files = {name: data for name in TOKENIZER_FILES if (data := _read(source, name)) is not None}
     if source is base and template_from is base:
         template = _read(base, TEMPLATE_FILE)
