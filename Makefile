@@ -4,7 +4,7 @@ PY := .venv/bin/python
 UV_VERSION := 0.13.9
 SOURCES := operator/lora_operator merge_job_image/lora_job client/loractl client/lora_client client/lora_integration_tools devcluster/devcluster demo bench
 
-.PHONY: help setup demo demo-down test test-full bench check check-suites train-example lock crds clean
+.PHONY: help setup demo demo-down test test-full test-gpu bench check check-suites train-example lock crds clean
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -21,10 +21,13 @@ demo-down: setup ## remove what `make demo` made
 	@$(PY) -m demo down $(if $(CONTEXT),--context $(CONTEXT))
 
 test: setup check ## all levels, end to end on a devcluster too
-	@$(PY) -m pytest tests -m "not full"
+	@$(PY) -m pytest tests --ignore=tests/gpu -m "not full"
 
 test-full: setup check ## what takes longer as well
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests --ignore=tests/gpu
+
+test-gpu: setup ## merging on a GPU; fails where CUDA finds none
+	@$(PY) -m pytest tests/gpu
 
 bench: setup ## how fast a merge is, against cp and PEFT (BENCH="--sizes 1,3,6 --peft 6" for more)
 	@$(PY) -m bench.merge $(BENCH)

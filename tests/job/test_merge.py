@@ -189,20 +189,6 @@ def test_refusals(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "option",
-    [("--device", "cuda")],
-    ids=["a GPU"],
-)
-def test_what_is_not_built_yet_is_named(
-    base: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
-) -> None:
-    assert merge(base, adapter, tmp_path / "out", *option) == 2
-    error = capsys.readouterr().err
-    assert "NotSupportedYet" in error
-    assert option[1] in error
-
-
 def test_an_output_inside_a_source_is_refused(base: Path, adapter: Path) -> None:
     assert merge(base, adapter, base / "out") == 2
 

@@ -284,7 +284,7 @@ OPTIONS: list[tuple[tuple[str, ...], str, str]] = [
     (("--scale", "inf"), "InvalidOption", "--scale"),
     (("--allow-chat-template", "sha256:12"), "InvalidOption", "--allow-chat-template"),
     (("--workers", "0"), "InvalidUsage", "--workers"),
-    (("--device", "cuda"), "NotSupportedYet", "--device cuda"),
+    (("--device", "tpu"), "InvalidOption", "--device tpu: expected one of auto, cpu, cuda"),
     (("--surprise",), "InvalidUsage", "--surprise"),
 ]
 

@@ -33,6 +33,7 @@ Density = Annotated[float, typer.Option(help="ties, dare: share of each delta th
 Seed = Annotated[int, typer.Option(help="dare: seed of the random drop.")]
 QuantizationName = Annotated[str, typer.Option(help="none|bnb-nf4|bnb-int8|fp8-dynamic|w4a16")]
 Template = Annotated[str, typer.Option(help="sha256 of the one changed chat template that may come with the adapter.")]
+DEVICES = ("auto", "cpu", "cuda")
 # How the resource spells what the command line spells with dashes.
 RESOURCE_WORDS = {
     "none": "None",
@@ -95,7 +96,7 @@ def merge(
     density: Density = 0.5,
     seed: Seed = 0,
     dtype: Annotated[str, typer.Option(help="auto|bfloat16|float16|float32")] = "auto",
-    device: Annotated[str, typer.Option(help="auto|cpu|cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu (which auto is) or cuda, for the products alone.")] = "auto",
     quantization: QuantizationName = "none",
     allow_unverified_base: Unverified = False,
     allow_chat_template: Template = "",
@@ -108,10 +109,8 @@ def merge(
     """Merge adapters into a base: streamed, verified, published by one rename."""
     if (output is None) == (output_root is None):
         raise Refused(Reason.INVALID_OPTION, "give exactly one of --output and --output-root")
-    if device not in {"auto", "cpu"}:
-        raise Refused(
-            Reason.NOT_SUPPORTED_YET, f"--device {device}: not supported yet; merging is bound by the disk, use cpu"
-        )
+    if device not in DEVICES:
+        raise Refused(Reason.INVALID_OPTION, f"--device {device}: expected one of {', '.join(DEVICES)}")
     recipe = {
         "strategy": strategy, "scale": scale, "t": t, "density": density, "seed": seed, "dtype": dtype,
         "quantization": quantization, "allowed_chat_template": _hex(allow_chat_template),
@@ -122,6 +121,7 @@ def merge(
         output_root=output_root,
         workers=workers,
         fetch_report=fetch_report,
+        device=device,
     )
     with SourceDigests(request) as digests:
         with uncollected():

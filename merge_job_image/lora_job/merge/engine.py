@@ -20,9 +20,10 @@ from lora_job.merge.encode import Piece, begin
 from lora_job.merge.factors import Deltas
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import Layout, layout_of
-from lora_job.merge.operations import Calculated, calculate, working_dtype
+from lora_job.merge.operations import Calculated, LoadDelta, calculate, working_dtype
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.rounding import TORCH
+from lora_job.merge.strategies.load import load_delta
 from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, write_at
 from lora_job.merge.writeback import begin_writeback
 from lora_job.outcome import Infrastructure, Refused, Terminated
@@ -66,12 +67,23 @@ class Writer:
     `lanes` is how many tensors of a shard are written at a time.
     """
 
-    def __init__(self, *, base: Checkpoint, deltas: Deltas, lanes: int, tick: Tick, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        *,
+        base: Checkpoint,
+        deltas: Deltas,
+        lanes: int,
+        tick: Tick,
+        stop: threading.Event,
+        load: LoadDelta = load_delta,
+    ) -> None:
+        """`load`: how deltas are made ready to add."""
         self._base = base
         self._deltas = deltas
         self._lanes = lanes
         self._tick = tick
         self._stop = stop
+        self._load = load
 
     def write(self, shard: ShardPlan, *, target: Path, then: Then = _nothing) -> dict[str, StepFigures]:
         """Writes a whole file that `reserve` made, and calls `then` after each tensor; figures by merged tensor."""
@@ -96,7 +108,7 @@ class Writer:
         if step.is_plain_copy:
             self._copy(sources.origin(step), output, layout.places[step.name], step.size)
             return None
-        calculation = calculate(step, sources=sources, deltas=self._deltas, dtype=working_dtype(step))
+        calculation = calculate(step, sources=sources, deltas=self._deltas, dtype=working_dtype(step), load=self._load)
         encoding = begin(step)
         sink = _Sink(output, layout)
         sums = None if step.encoding else _Sums(step, delta=calculation.change_norm())

@@ -3,6 +3,7 @@
 Nothing exists under the output's name before everything is proven; a killed run leaves a partial directory that the next one goes on with.
 """
 
+import functools
 import hashlib
 import json
 import threading
@@ -21,6 +22,7 @@ from lora_job.files import list_files, unchanged
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.base_name import check_base_name
 from lora_job.merge.build_plan import build_plan
+from lora_job.merge.device import choose_device, find_gpu, load_for, released
 from lora_job.merge.encode import quantized_plan
 from lora_job.merge.engine import StepFigures, Writer, reserve
 from lora_job.merge.factors import Deltas, check_factors
@@ -205,8 +207,11 @@ def _build(
     torch.set_num_threads(1)
     plan, stop = inspected.plan, threading.Event()
     deltas = Deltas(inspected.adapters, check=lambda: _check(stop))
-    with PeakMemory() as memory, _Disk() as disk:
-        figures, proofs = _write(request, inspected, deltas, partial=partial, stop=stop, disk=disk)
+    chosen = choose_device(request.device, gpu=find_gpu() if request.device == "cuda" else None)
+    with PeakMemory() as memory, _Disk() as disk, released(chosen.device):
+        figures, proofs = _write(
+            request, inspected, deltas, partial=partial, stop=stop, disk=disk, device=chosen.device
+        )
         disk.wait()
     build = digests.build()
     for root, facts in zip(request.roots, digests.facts, strict=True):
@@ -251,7 +256,7 @@ def _build(
             "maxUlp": max((proof.max_ulp for proof in proofs.values()), default=0),
             **_quantized(proofs.values()),
         },
-        "warnings": [warned.as_json() for warned in inspected.warnings]
+        "warnings": [warned.as_json() for warned in (*inspected.warnings, *chosen.told)]
         + [{"code": "DeltaLost", "message": name} for name in lost],
         "figures": {"seconds": round(time.monotonic() - started, 3), "peakAnonymousBytes": memory.peak},
     }
@@ -272,6 +277,7 @@ def _write(
     partial: Partial,
     stop: threading.Event,
     disk: "_Disk",
+    device: torch.device,
 ) -> tuple[dict[str, Mapping[str, StepFigures]], dict[str, ShardProof]]:
     """Figures and proofs by file: each tensor is written and verified, those of finished files only verified."""
     plan, proofs = inspected.plan, dict[str, ShardProof]()
@@ -282,7 +288,14 @@ def _write(
     reserve(todo, base=inspected.base, directory=partial.path)
     with Progress("merge", total=plan.data_bytes, unit="B") as progress:
         lanes = _lanes(plan.shards, workers=request.workers)
-        writer = Writer(base=inspected.base, deltas=deltas, lanes=lanes, tick=lambda _: None, stop=stop)
+        writer = Writer(
+            base=inspected.base,
+            deltas=deltas,
+            lanes=lanes,
+            tick=lambda _: None,
+            stop=stop,
+            load=functools.partial(load_for, device),
+        )
         verifier = Verifier(
             base=inspected.base,
             deltas=deltas,

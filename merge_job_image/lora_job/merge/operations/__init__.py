@@ -22,7 +22,7 @@ from lora_job.merge.plan import Operation, Step
 from lora_job.merge.strategies.load import load_delta
 from lora_job.merge.stream import Sources
 
-__all__ = ["Calculated", "Calculation", "calculate", "working_dtype"]
+__all__ = ["Calculated", "Calculation", "LoadDelta", "calculate", "working_dtype"]
 
 
 class LoadDelta(Protocol):
