@@ -18,9 +18,11 @@ _LARGE = 32 * 2**20
 
 def keep_pages() -> None:
     """For the rest of the process; nothing where the C library has no such settings."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
+    library = ctypes.CDLL(None)
+    mallopt, trim = getattr(library, "mallopt", None), getattr(library, "malloc_trim", None)
+    if mallopt is None or trim is None:
         return
+    trim(ctypes.c_size_t(0))  # what loading left free, which is of other sizes than chunks
     for name, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _LARGE)):
         mallopt(ctypes.c_int(name), ctypes.c_int(value))
 
@@ -32,5 +34,6 @@ def uncollected() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # once, now
         gc.freeze()
         gc.enable()
