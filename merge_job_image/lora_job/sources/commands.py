@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lora_job.digest import parse_digest
+from lora_job.merge.recipe import OutputDtype, Quantization
 from lora_job.outcome import Done, Refused
 from lora_job.reasons import Reason
 
@@ -27,6 +28,10 @@ def fetch(
     digest: Annotated[str, typer.Option(help="sha256:… that a single source must have.")] = "",
     claims: Annotated[Path, typer.Option(help="Where claims are mounted, by name.")] = Path("/claims"),
     report: Annotated[Path | None, typer.Option(help="Where to write what was found, as JSON.")] = None,
+    dtype: Annotated[
+        OutputDtype, typer.Option(help="What the merge will be asked for: how much room it needs.")
+    ] = OutputDtype.AUTO,
+    quantization: Annotated[Quantization, typer.Option(help="As for --dtype.")] = Quantization.NONE,
 ) -> Done:
     """Find and check the sources of a merge."""
 
@@ -41,4 +46,4 @@ def fetch(
                 "--digest: belongs to a single --source; give each of several its member 'digest'",
             )
         sources = [replace(sources[0], digest=parse_digest(digest, where="--digest"))]
-    return fetch_all(sources, claims=claims, output=output, report=report)
+    return fetch_all(sources, claims=claims, output=output, report=report, dtype=dtype, quantization=quantization)

@@ -12,10 +12,12 @@ from typing import Any
 
 from lora_job.digest import combine
 from lora_job.files import FileFact, check_directory, inside, list_files, unchanged
+from lora_job.merge.recipe import OutputDtype, Quantization
 from lora_job.model_config import read_config
 from lora_job.outcome import Done, Infrastructure, Refused
 from lora_job.reasons import Reason
 from lora_job.sources.cache import cached_hashes
+from lora_job.sources.output_size import output_bytes
 from lora_job.sources.source import Role, Source
 from lora_job.tensors import read_checkpoint, read_header
 
@@ -120,7 +122,15 @@ def _looked_at(source: Source, *, claims: Path, cache: Path) -> Fetched:
     )
 
 
-def _figures(found: Sequence[Fetched], *, free: int) -> dict[str, Any]:
+def _needed(found: Sequence[Fetched], *, dtype: OutputDtype, quantization: Quantization) -> int:
+    """Bytes of the result: its weights, and the files beside the base's."""
+    bases = [item for item in found if item.role is Role.BASE]
+    adapters = [item.path for item in found if item.role is Role.ADAPTER]
+    weights = sum(output_bytes(item.path, adapters, dtype=dtype, quantization=quantization) for item in bases)
+    return weights + sum(item.bytes - item.weights_bytes for item in bases) + SIDECARS
+
+
+def _figures(found: Sequence[Fetched], *, free: int, needed: int) -> dict[str, Any]:
     bases = [item for item in found if item.role is Role.BASE]
     base = sum(item.weights_bytes for item in bases)
     adapters = sum(item.bytes for item in found if item.role is Role.ADAPTER)
@@ -128,7 +138,7 @@ def _figures(found: Sequence[Fetched], *, free: int) -> dict[str, Any]:
         "mergeMemoryBytes": MERGE_MEMORY + 3 * adapters,
         # Base and merged model side by side, each perhaps in float32 where it is stored in 16 bits.
         "validateMemoryBytes": VALIDATE_MEMORY + 4 * base + 2 * adapters,
-        "neededBytes": sum(item.bytes for item in bases) + SIDECARS,
+        "neededBytes": needed,
         "freeBytes": free,
         "weightsBytes": base,
         "modelType": bases[0].model_type if bases else "",
@@ -149,12 +159,21 @@ def _prepared(output: Path) -> Path:
     return cache
 
 
-def fetch(sources: Sequence[Source], *, claims: Path, output: Path, report: Path | None) -> Done:
+def fetch(
+    sources: Sequence[Source],
+    *,
+    claims: Path,
+    output: Path,
+    report: Path | None,
+    dtype: OutputDtype = OutputDtype.AUTO,
+    quantization: Quantization = Quantization.NONE,
+) -> Done:
     """All sources, in order; refuses at the first that is not usable."""
     cache = _prepared(output)
     found = [_looked_at(source, claims=claims, cache=cache) for source in sources]
     status = os.statvfs(output)
-    figures = _figures(found, free=status.f_bavail * status.f_frsize)
+    needed = _needed(found, dtype=dtype, quantization=quantization)
+    figures = _figures(found, free=status.f_bavail * status.f_frsize, needed=needed)
     if figures["freeBytes"] < figures["neededBytes"]:
         raise Infrastructure(
             Reason.NO_SPACE,

@@ -197,7 +197,6 @@ def decide(
         options.policy,
     )
     drift = _drift(behaviour.rows)
-    placement = behaviour.placement
     calibration = calibrate(behaviour.rows) if options.mode is Mode.COMPREHENSIVE else None
     findings = Findings(
         gates=gates,
@@ -221,7 +220,7 @@ def decide(
         ],
         suite=suite,
         versions=versions(),
-        device=loading.best_device().type if placement is None or placement.on_device else "cpu",
+        device=loading.best_device().type,
         artifact_problems=problems,
         dimensions=dimensions,
         overall=overall,
@@ -231,8 +230,7 @@ def decide(
         safety=safety_findings.find(safety_rows) if safety_rows else None,
         candidate_speed=behaviour.candidate_speed,
         base_speed=behaviour.base_speed,
-        apart=placement is not None and not placement.together,
-        base_quantization=compared.recipe.quantization if placement is not None and placement.quantized else "none",
+        apart=behaviour.apart,
         gates=gates,
         deployable=is_deployable(gates, unpaired_is_fine=options.on_workstation and compared.base is None),
         recommendations=recommend(findings),

@@ -50,7 +50,7 @@ class Trim(NamedTuple):
         """Some consecutive elements, 0 where they do not stay; `values` is float64 and may be overwritten."""
         end = start + values.numel()
         if start <= self.last < end - 1:
-            return values.mul_(self.kept(magnitudes(values), start=start).view(values.shape))
+            return values.masked_fill_(~self.kept(magnitudes(values), start=start).view(values.shape), 0.0)
         # All that equal the threshold stay, or none: one comparison in float64 decides.
         least = self.threshold if end - 1 <= self.last else self.threshold + 1
         return torch.nn.functional.hardshrink(values, _below(least)) if least else values

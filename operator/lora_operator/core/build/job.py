@@ -60,6 +60,11 @@ def build_merge_job(adapter: Adapter, *, name: str, memory: int, settings: JobSe
         "/work/fetch.json",
     ]
     recipe = adapter.recipe
+    # How much room the result needs; by default as much as the base.
+    if recipe.dtype is not Dtype.AUTO:
+        fetch += ["--dtype", DTYPES[recipe.dtype]]
+    if recipe.quantization is not Quantization.NONE:
+        fetch += ["--quantization", QUANTIZATIONS[recipe.quantization]]
     merge = ["merge", "--base", _path(recipe.base)]
     for item in recipe.adapters:
         merge += ["--adapter", f"{_path(item.source)}={item.weight}"]
