@@ -24,6 +24,7 @@ from lora_operator.kube.api import ApiServer, connect
 from lora_operator.kube.errors import ApiError, NotFound, Retryable
 from lora_operator.kube.events import EventRecorder
 from lora_operator.reconcile.adapter import AdapterReconciler
+from lora_operator.reconcile.collector import Collector
 from lora_operator.reconcile.deployment import DeploymentReconciler
 from lora_operator.reconcile.effects import Effects
 from lora_operator.reconcile.step import Stepper
@@ -37,6 +38,8 @@ from lora_operator.runtime.probes import Probes
 from lora_operator.runtime.queue import Key, Queue
 from lora_operator.runtime.sync import Sync
 from lora_operator.settings import BadSettings, Settings, load_settings
+from lora_operator.telemetry.prometheus import PrometheusSource
+from lora_operator.telemetry.scrape import PodSource
 
 __all__ = ["main"]
 
@@ -103,14 +106,21 @@ class _Process:
         clock = SystemClock()
         self.cache = Cache()
         self.verifier = Verifier(wake=self._wake)
-        effects = Effects(kube=kube, cache=self.cache, verifier=self.verifier)
+        collector = Collector(pods=PodSource(), prometheus=PrometheusSource(), wake=self._wake, clock=clock)
+        effects = Effects(kube=kube, cache=self.cache, verifier=self.verifier, collector=collector)
         stepper = Stepper(kube=kube, cache=self.cache, effects=effects, events=EventRecorder(kube=kube))
         self._reconcilers: dict[str, _Reconciler] = {
             ADAPTER.plural: AdapterReconciler(
                 kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock
             ),
             LORA_DEPLOYMENT.plural: DeploymentReconciler(
-                kube=kube, cache=self.cache, stepper=stepper, settings=settings, clock=clock, verifier=self.verifier
+                kube=kube,
+                cache=self.cache,
+                stepper=stepper,
+                settings=settings,
+                clock=clock,
+                verifier=self.verifier,
+                collector=collector,
             ),
         }
         self.queue = Queue(reconcile=self._reconcile, on_error=_count_error, workers=WORKERS)

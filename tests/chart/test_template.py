@@ -87,8 +87,11 @@ def test_the_operator_cannot_write_anything_of_the_users_but_status_and_finalize
         ("loraadapters/finalizers", "update"),
         ("loradeployments/finalizers", "update"),
     }
-    users = {"pods", "persistentvolumeclaims", "configmaps", "nodes", "gateways", "endpointslices"}
+    users = {"pods", "persistentvolumeclaims", "nodes", "gateways", "endpointslices"}
     assert not {resource for resource, verb, _ in rights if resource in users and verb in {"create", "delete"}}
+    assert {verb for resource, verb, _ in rights if resource == "configmaps"} == {"get", "create", "patch"}, (
+        "for `<name>-analysis`; an object of another owner is never written (test_analysis.py)"
+    )
 
 
 def test_the_schema_knows_every_key_of_a_profile() -> None:

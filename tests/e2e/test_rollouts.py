@@ -45,6 +45,7 @@ def simulated(cluster: Cluster, operator_image: str, job_image: str) -> None:
         "port": 8000,
         "readyPath": "/health",
         "livePath": "/health",
+        "metricsPath": "/metrics",
         "routes": ROUTES,
         "requests": {"cpu": "20m"},
         "startupSeconds": 120,

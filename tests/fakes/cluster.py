@@ -12,7 +12,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from lora_operator.api.kinds import (
     ADAPTER,
@@ -58,6 +58,12 @@ class Violation(AssertionError):
     """An invariant did not hold at a write."""
 
 
+class Passing(Protocol):
+    """Something that goes on with time."""
+
+    def pass_time(self) -> None: ...
+
+
 class Cluster:
     """Implements lora_operator.kube.client.Kube."""
 
@@ -74,6 +80,7 @@ class Cluster:
         self._taken: dict[str, str] = {}  # what the Ingress controller serves: revision by fence host
         self.downtime_allowed = False
         self.watch_invariants = True
+        self.telemetry: Passing | None = None  # what the pods have counted (tests/fakes/telemetry.py)
         self.forbidden: set[Kind] = set()  # kinds that the operator has no right to list
         self.missing: set[Kind] = set()  # kinds that the API server does not know
         self._uids = itertools.count(1)
@@ -148,6 +155,8 @@ class Cluster:
     def tick(self, seconds: float = 1) -> None:
         """The controllers act once, and time passes."""
         self.now += timedelta(seconds=seconds)
+        if self.telemetry is not None:
+            self.telemetry.pass_time()
         for pod in self.every(POD):
             self._advance_pod(pod)
         for deployment in self.every(DEPLOYMENT):

@@ -18,6 +18,7 @@ from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.queue import Key
 from lora_operator.settings import parse_settings
 from tests.fakes.cluster import Cluster, Crash, FakeVerifier
+from tests.fakes.telemetry import FakeCollector
 
 Json = dict[str, Any]
 NAME = "fin-v1"
@@ -163,7 +164,12 @@ class AdapterDriver:
     def restart(self) -> None:
         """A new process."""
         self.cache = Cache()
-        effects = Effects(kube=self.world, cache=self.cache, verifier=FakeVerifier(self.world))  # type: ignore[arg-type]
+        effects = Effects(
+            kube=self.world,
+            cache=self.cache,
+            verifier=FakeVerifier(self.world),  # type: ignore[arg-type]
+            collector=FakeCollector(self.world),  # type: ignore[arg-type]
+        )
         stepper = Stepper(kube=self.world, cache=self.cache, effects=effects, events=self)  # type: ignore[arg-type]
         self._reconciler = AdapterReconciler(
             kube=self.world, cache=self.cache, stepper=stepper, settings=self._settings, clock=self

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lora_operator.api.kinds import HTTP_ROUTE, INGRESS
-from tests.fakes.rollout_driver import Driver, ask, candidate, point_to, replicas, served, shares, stable
+from tests.fakes.rollout_driver import CONVERSION, Driver, ask, candidate, point_to, replicas, served, shares, stable
 
 Json = dict[str, Any]
 HEADER: Json = {"header": {"name": "x-variant", "value": "b"}}
@@ -32,7 +32,13 @@ def ab_test(**members: Any) -> Json:
 
 def serving(*, traffic: Json | None = None, spec: Json | None = None, **members: Any) -> Driver:
     """v1 serves under ABTest."""
-    return stable(cluster_gpus=16, replicas=4, traffic=traffic, strategy=ab_test(**members), **(spec or {}))
+    return stable(
+        cluster_gpus=16,
+        replicas=4,
+        traffic=traffic,
+        strategy=ab_test(**members),
+        **{"analysis": CONVERSION, **(spec or {})},
+    )
 
 
 def under_test(**members: Any) -> Driver:

@@ -24,7 +24,8 @@ from lora_operator.api.kinds import (
     SERVICE,
 )
 from tests.fakes.cluster import Cluster
-from tests.fakes.rollout_driver import NAME, Driver, ask, point_to, started
+from tests.fakes.rollout_driver import CONVERSION, NAME, Driver, ask, point_to, started
+from tests.fakes.telemetry import Load, telemetry_of
 
 Json = dict[str, Any]
 
@@ -39,6 +40,8 @@ class Scenario:
     how: str = "crash"
     downtime: bool = False
     spec: Json | None = None
+    profiles: Json | None = None
+    load: Load | None = None  # requests to the pods; None: nobody counts any
     hasty: bool = False  # the third act comes while the second is in motion
     halts: tuple[
         Callable[[Json], bool] | None, ...
@@ -106,11 +109,20 @@ def _ab_test(**members: Any) -> Json:
         "durationSeconds": 20,
         "match": MATCH,
     }
-    return {"replicas": 2, "strategy": {"type": "ABTest", "abTest": {**said, **members}}}
+    return {"replicas": 2, "strategy": {"type": "ABTest", "abTest": {**said, **members}}, "analysis": CONVERSION}
 
 
 AB_TEST = _ab_test()
 ASSIGNED = _ab_test(split={"stable": 100, "candidate": 0})
+MEASURED: Json = {"transformers": {"metricsPath": "/metrics"}}
+ANALYSIS: Json = {"intervalSeconds": 10, "metrics": [{"name": "errors", "builtin": "errorRate"}]}
+ANALYSED: Json = {
+    "replicas": 2,
+    "strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 50}, {"analyse": {"seconds": 30}}]}},
+    "analysis": ANALYSIS,
+}
+ANALYSED_SWITCH: Json = {**BLUE_GREEN, "analysis": ANALYSIS}
+
 INGRESS_TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
 AB_TEST_PAUSED: Json = {**_ab_test(onEnd="Pause"), "traffic": INGRESS_TRAFFIC}
 
@@ -227,6 +239,22 @@ SCENARIOS = {
     "blue-green through an Ingress, then deleted": Scenario(
         acts=(_nothing, lambda d: point_to(d, "v2"), _delete), spec={**BLUE_GREEN, "traffic": INGRESS_TRAFFIC}
     ),
+    "canary that is analysed": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2")), gpus=4, spec=ANALYSED, profiles=MEASURED, load=Load()
+    ),
+    "canary that is worse": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2")),
+        gpus=4,
+        spec=ANALYSED,
+        profiles=MEASURED,
+        load=Load(errors={"v2": 0.3}),
+    ),
+    "blue-green that is worse": Scenario(
+        acts=(_nothing, lambda d: point_to(d, "v2")),
+        spec=ANALYSED_SWITCH,
+        profiles=MEASURED,
+        load=Load(errors={"v2": 0.3}),
+    ),
     "a long canary": Scenario(
         acts=(_nothing, lambda d: point_to(d, "v2"), _ask_candidate("promote")), gpus=8, spec=LONG_CANARY
     ),
@@ -245,7 +273,9 @@ async def play(scenario: Scenario, *, crash_at: tuple[int, str] | None) -> tuple
     cluster.downtime_allowed = scenario.downtime
     cluster.behaviour = lambda name: scenario.how if name == scenario.bad else "good"
     cluster.crash_at = crash_at
-    driver = started(cluster, **(scenario.spec or {}))
+    if scenario.load is not None:
+        telemetry_of(cluster).load = scenario.load
+    driver = started(cluster, profiles=scenario.profiles, **(scenario.spec or {}))
     for number, (act, halt) in enumerate(zip_longest(scenario.acts, scenario.halts)):
         act(driver)
         if halt is not None:
@@ -274,6 +304,8 @@ def final_state(cluster: Cluster) -> Json:
     for condition in status.get("conditions", ()):
         condition.pop("lastTransitionTime")
         condition["message"] = re.sub(r"uid-\d+", "", condition["message"])
+        if condition["reason"] in ("AnalysisFailed", "AnalysisPassed"):
+            condition["message"] = re.sub(r"[0-9.e+]+", "N", condition["message"])
     for entry in status.get("history", ()):
         for moving in ("startTime", "completionTime", "durationSeconds"):
             entry.pop(moving)
@@ -282,8 +314,13 @@ def final_state(cluster: Cluster) -> Json:
     for part, moving in (("step", "startedAt"), ("pause", "since"), ("downtime", "seconds")):
         status.get(part, {}).pop(moving, None)
     status.get("abort", {}).pop("evidence", None)
+    status.get("analysis", {}).pop("metrics", None)  # figures depend on when they were read
+    if "analysis" in status:
+        status["analysis"]["message"] = re.sub(r"[0-9.e+]+", "N", status["analysis"]["message"])
     if "abort" in status:
         status["abort"]["message"] = re.sub(r"uid-\d+", "", status["abort"]["message"])
+        if status["abort"]["reason"] == "AnalysisFailed":
+            status["abort"]["message"] = re.sub(r"[0-9.e+]+", "N", status["abort"]["message"])
     state["status"] = status
     return state
 

@@ -12,7 +12,7 @@ import pytest
 from lora_operator.kube.errors import ApiError
 from lora_operator.runtime.clock import SystemClock
 from tests.fakes.cluster import CACHED, START, Cluster
-from tests.fakes.rollout_driver import Driver, point_to, stable
+from tests.fakes.rollout_driver import CONVERSION, Driver, point_to, stable
 from tests.reconcile.test_crash import SCENARIOS, final_state
 
 Json = dict[str, Any]
@@ -31,7 +31,8 @@ AB_TEST: Json = {
 
 
 def serving(strategy: Json) -> Driver:
-    return stable(cluster_gpus=8, replicas=2, strategy=strategy)
+    measured = {"analysis": CONVERSION} if strategy["type"] == "ABTest" else {}
+    return stable(cluster_gpus=8, replicas=2, strategy=strategy, **measured)
 
 
 async def alone(strategy: Json) -> Cluster:

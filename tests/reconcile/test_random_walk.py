@@ -15,16 +15,23 @@ from hypothesis import strategies as st
 from lora_operator.api.kinds import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, INGRESS, LORA_DEPLOYMENT, POD, SERVICE
 from lora_operator.api.names import LABEL_IN_SERVICE
 from tests.fakes.cluster import Cluster
-from tests.fakes.rollout_driver import NAME, Driver, ask, point_to, started
+from tests.fakes.rollout_driver import CONVERSION, NAME, Driver, ask, point_to, started
+from tests.fakes.telemetry import Load, telemetry_of
 
 Json = dict[str, Any]
 KINDS = ["Replace", "BlueGreen", "Canary", "ABTest"]
 ADAPTERS = ("v1", "v2", "v3")
 STEPS = [
     [{"setWeight": 50}],
+    [{"setWeight": 50}, {"analyse": {"seconds": 30}}],
     [{"setWeight": 50}, {"pause": {"seconds": 20}}, {"setWeight": 100}, {"pause": {}}],
     [{"setWeight": 0}, {"setWeight": 50}, {"pause": {"timeoutSeconds": 60, "onTimeout": "Promote"}}],
 ]
+ANALYSIS: Json = {
+    **CONVERSION,
+    "intervalSeconds": 10,
+    "metrics": [*CONVERSION["metrics"], {"name": "errors", "builtin": "errorRate"}],
+}
 BOTH = ("BlueGreen", "Canary", "ABTest")  # need room for two versions
 SPLITS = [
     {"split": {"stable": 50, "candidate": 50}},
@@ -50,7 +57,7 @@ class World:
         strategy = {
             "type": kind,
             "blueGreen": dict(BLUE_GREEN),
-            "canary": {"steps": STEPS[1]},
+            "canary": {"steps": STEPS[2]},
             "abTest": {**TEST, **SPLITS[2]},
         }
         self.driver = started(
@@ -60,7 +67,9 @@ class World:
             traffic=TRAFFIC[traffic],
             replicas=2,
             routers=ROUTERS if gpus == 8 else None,
+            analysis=ANALYSIS,
         )
+        telemetry_of(self.cluster).load = Load()
         self.nonce = 0
 
     def spec(self, change: Callable[[Json], None]) -> None:
@@ -119,6 +128,12 @@ def acts() -> st.SearchStrategy[Callable[[World], None]]:
         st.sampled_from(sorted(TRAFFIC)).map(
             lambda kind: lambda w: w.spec(lambda spec: spec.update(traffic=TRAFFIC[kind]))
         ),
+        st.tuples(st.sampled_from(ADAPTERS), st.sampled_from([0.0, 0.3, 0.9])).map(
+            lambda pair: lambda w: telemetry_of(w.cluster).load.errors.update([pair])
+        ),
+        st.sampled_from(["", "connection refused"]).map(
+            lambda said: lambda w: setattr(telemetry_of(w.cluster).load, "silent", said)
+        ),
         st.just(lambda w: w.request("retry", "abort")),
         st.just(lambda w: w.rollback()),
         st.booleans().map(lambda on: lambda w: w.spec(lambda spec: spec.update(paused=on))),
@@ -150,6 +165,7 @@ async def walk(gpus: int, kind: str, traffic: str, script: list[tuple[Callable[[
         await world.go(steps)
     world.cluster.crash_at = None
     world.how = dict.fromkeys(ADAPTERS, "good")
+    telemetry_of(world.cluster).load = Load(rate=0.0)
     world.cluster.ingress_takes = True
     world.spec(lambda spec: spec.update(paused=False))
     world.spec(

@@ -316,16 +316,10 @@ def test_an_image_of_the_users_own_may_run_what_the_profiles_cannot() -> None:
             id="an adapter that was rejected",
         ),
         pytest.param(
-            lambda spec: spec.update(strategy={"type": "Canary"}),
-            "NotSupportedYet",
+            lambda spec: spec.update(analysis={"metrics": [{"name": "e", "query": "up"}]}),
+            "Invalid",
             "True",
-            id="a strategy of a later version",
-        ),
-        pytest.param(
-            lambda spec: spec.update(analysis={"metrics": [{"name": "e", "builtin": "errorRate"}]}),
-            "NotSupportedYet",
-            "True",
-            id="analysis of a later version",
+            id="a query with nobody to ask",
         ),
         pytest.param(
             lambda spec: spec["runtime"].update(profile="tgi"), "UnknownProfile", "True", id="an unknown profile"

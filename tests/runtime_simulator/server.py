@@ -1,7 +1,7 @@
 """Answers like a model server, says which model directory it stands for, and can be slow, wrong or unwell on purpose.
 
-Routes: /health, /v1/models, /v1/chat/completions and /v1/completions (streaming too). A request that names another model gets
-400. SIGTERM: requests and streams that run are finished, then the process ends.
+Routes: /health, /metrics (vLLM's names), /v1/models, /v1/chat/completions and /v1/completions (streaming too). A request that
+names another model gets 400. SIGTERM: requests and streams that run are finished, then the process ends.
 """
 
 import argparse
@@ -16,6 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+try:
+    from figures import Figures  # beside this file in the image
+except ModuleNotFoundError:
+    from tests.runtime_simulator.figures import Figures
+
 WORDS = 8  # of a streamed answer
 IDLE_SECONDS = 120  # longer than a router keeps a connection, so that the router is the one who closes it
 
@@ -29,6 +34,7 @@ class Simulator:
         self.started = time.monotonic()
         self.idle = threading.Condition()
         self.running = 0
+        self.figures = Figures()
         self._numbers = itertools.count(1)
 
     def healthy(self) -> bool:
@@ -36,6 +42,13 @@ class Simulator:
         age = time.monotonic() - self.started
         ill = self.options.unhealthy_after is not None and age >= self.options.unhealthy_after
         return age >= self.options.slow_start and not ill
+
+    def crash_in_time(self) -> None:
+        """Ends the process like a fault would, when its time has come."""
+        if self.options.crash_after is not None:
+            timer = threading.Timer(self.options.crash_after, lambda: os._exit(1))
+            timer.daemon = True
+            timer.start()
 
     def fails(self) -> bool:
         """Every n-th request for a share of 1/n."""
@@ -67,6 +80,8 @@ def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             if self.path == "/health":
                 self._send(200 if simulator.healthy() else 503, {})
+            elif self.path == "/metrics":
+                self._send_text(simulator.figures.text())
             elif self.path == "/v1/models":
                 self._send(200, {"object": "list", "data": [{"id": simulator.options.name, "object": "model"}]})
             else:
@@ -75,9 +90,11 @@ def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             with simulator.idle:
                 simulator.running += 1
+            simulator.figures.begun()
             try:
                 self._complete(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}"))
             finally:
+                simulator.figures.ended()
                 with simulator.idle:
                     simulator.running -= 1
                     simulator.idle.notify_all()
@@ -92,7 +109,9 @@ def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
             elif body.get("stream"):
                 self._stream()
             else:
+                began = time.monotonic()
                 time.sleep(simulator.options.latency)
+                simulator.figures.finished(first=simulator.options.latency, whole=time.monotonic() - began)
                 self._send(200, self._reply(simulator.answer))
 
         def _reply(self, text: str) -> dict[str, Any]:
@@ -102,6 +121,8 @@ def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
         def _stream(self) -> None:
             # Like any model: an answer that begins before a proxy has finished with the request is cut off by some of them.
             time.sleep(simulator.options.latency)
+            simulator.figures.answered(handler=self.path, method="POST", status=200)
+            simulator.figures.finished(first=simulator.options.latency, whole=simulator.options.latency)
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
@@ -118,9 +139,16 @@ def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
         def _send(self, code: int, body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
+            simulator.figures.answered(handler=self.path, method=self.command, status=code)
+            self._answer(code, json.dumps(body), kind="application/json")
+
+        def _send_text(self, text: str) -> None:
+            self._answer(200, text, kind="text/plain; version=0.0.4")
+
+        def _answer(self, code: int, text: str, *, kind: str) -> None:
+            content = text.encode()
             self.send_response(code)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -143,6 +171,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--errors", type=float, default=0.0, help="share of requests that get 500")
     parser.add_argument("--slow-start", type=float, default=0.0, help="seconds until it is healthy")
     parser.add_argument("--unhealthy-after", type=float, default=None, help="seconds until it is not any more")
+    parser.add_argument("--crash-after", type=float, default=None, help="seconds until the process ends with a fault")
     return parser.parse_args(arguments)
 
 
@@ -156,6 +185,7 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     """Serves until SIGTERM, then finishes what runs."""
     simulator = Simulator(parse())
+    simulator.crash_in_time()
     server = Server(("", simulator.options.port), handler_of(simulator))
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=simulator.finish).start())
     server.serve_forever()

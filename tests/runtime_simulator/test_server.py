@@ -12,6 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lora_operator.api.analysis import Of
+from lora_operator.core.analysis.vllm import Series, counters_of
 
 SERVER = Path(__file__).parent / "server.py"
 
@@ -88,3 +92,30 @@ def test_a_stream_that_runs_is_finished_before_it_ends(model: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert [line for line in lines if line][-1] == "data: [DONE]"
     assert process.wait(timeout=10) == 0
+
+
+def test_it_counts_under_the_names_that_vllm_uses(model: Path) -> None:
+    process, url = start(model, "--errors", "0.5", "--latency", "0.35")
+    try:
+        for _ in range(4):
+            ask(url)
+        httpx.get(f"{url}/health", trust_env=False)
+        page = httpx.get(f"{url}/metrics", trust_env=False).text
+    finally:
+        process.kill()
+        process.wait()
+    series = [
+        Series(name=sample.name, labels=sample.labels, value=sample.value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    ]
+    found = counters_of(series, handlers=("/v1/chat/completions",))
+    assert found is not None
+    assert (found.requests, found.errors, found.in_flight) == (4, 2, 0)
+    assert (found.time(Of.DURATION).total, found.time(Of.DURATION).slower(0.3)) == (2, 2)
+    assert found.time(Of.TTFT).total == 2
+
+
+def test_it_crashes_when_told_to(model: Path) -> None:
+    process, _ = start(model, "--crash-after", "0.2")
+    assert process.wait(timeout=20) == 1

@@ -45,13 +45,13 @@ app.kubernetes.io/component: controller
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get]
-# Whether the ConfigMap of a validation suite is there; its content is never read.
-- apiGroups: [""]
-  resources: [configmaps]
-  verbs: [get]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+# Whether the ConfigMap of a validation suite is there (its content is never read), and our own `<name>-analysis`.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create, patch]
 - apiGroups: [apps]
   resources: [deployments, controllerrevisions]
   verbs: [get, list, watch, create, patch, delete]

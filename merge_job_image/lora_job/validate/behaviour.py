@@ -15,7 +15,8 @@ from typing import Protocol
 
 import torch
 
-from lora_job.validate import baseline, harness, loading, logits, performance
+from lora_job.outcome import Refused
+from lora_job.validate import baseline, fidelity, harness, loading, logits, performance
 from lora_job.validate.comparison_texts import probe_prompts, texts_for
 from lora_job.validate.fidelity import Checkpoint
 from lora_job.validate.harness import Subject
@@ -25,6 +26,8 @@ from lora_job.validate.loading import Loaded, NotLoadable
 from lora_job.validate.logits import Divergence, Probe
 from lora_job.validate.options import Options
 from lora_job.validate.performance import Speed
+from lora_job.validate.placement import AT_EASE, Placement
+from lora_job.validate.same_format import through_the_format
 from lora_job.validate.selection import Depth, Mode
 from lora_job.validate.sources import Compared
 from lora_job.validate.suite import Item
@@ -56,8 +59,8 @@ class Behaviour:
     candidate_speed: Speed | None = None
     base_speed: Speed | None = None
     dtype: str = ""
-    apart: bool = False
-    """Whether the two models ran one after the other instead of in turns."""
+    placement: Placement | None = None
+    """How the two models were run; None where one ran alone or none did."""
     non_finite: list[str] = field(default_factory=list)
 
 
@@ -70,6 +73,17 @@ def _free() -> None:
 def versions() -> dict[str, str]:
     """What the results depend on besides the models."""
     return {name: version(name) for name in PACKAGES}
+
+
+def _base_in_the_format(compared: Compared) -> dict[str, torch.Tensor]:
+    """The base's weights as the candidate's format holds them; none where the candidate is not quantized."""
+    if compared.base is None or compared.recipe.quantization == "none":
+        return {}
+    try:
+        expected = fidelity.expect(compared.base, compared.adapters, compared.recipe, digests=compared.adapter_digests)
+    except Refused:
+        return {}  # what does not fit the base has no plan; the fidelity gate has said so
+    return through_the_format(compared.base, expected)
 
 
 def measure_logits(
@@ -89,7 +103,7 @@ def measure_logits(
         torch.float32 if loading.parameter_count(merged.subject.model) <= loading.FLOAT32_LOGITS_LIMIT else merged.dtype
     )
     merged.subject.model.to(dtype)
-    base = loading.load(compared.base, dtype=dtype, device=device)
+    base = loading.load(compared.base, dtype=dtype, device=device, weights=_base_in_the_format(compared))
     use_template = base.subject.has_template
     texts = texts_for(chosen, subject=base.subject, use_template=use_template, count=depth.prompts)
     prompts = probe_prompts(chosen)
@@ -110,6 +124,9 @@ def measure_logits(
     return divergence, probes
 
 
+_Open = Callable[[Path], Loaded]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     """The items of a run and how they are put; asks either model the same."""
@@ -119,6 +136,8 @@ class _Asked:
     chosen: Mapping[str, Sequence[Item]]
     use_template: bool
     rotations: int | None
+    encoding: str
+    """The format that both calculate in; "" for plain numbers."""
     progress: Progress
 
     @property
@@ -152,6 +171,7 @@ class _Asked:
             "threads": str(torch.get_num_threads()),
             "template": str(self.use_template),
             "rotations": str(self.rotations),
+            "encoding": self.encoding,
         }
 
     def _ask(self, subject: Subject, *, name: str) -> dict[str, Answer]:
@@ -189,15 +209,14 @@ def _run_together(
     )
 
 
-def _run_apart(options: Options, base_path: Path, asked: _Asked, *, progress: Progress) -> Behaviour:
-    """One model after the other, where a device has no room for two; the report says so."""
-    progress.note("the device has no room for model and base at once: they are measured one after the other")
+def _run_apart(options: Options, base_path: Path, asked: _Asked, *, open_: _Open, progress: Progress) -> Behaviour:
+    """One model after the other, where a device has no room for two."""
     iterations = _iterations(options)
 
     def alone(
         path: Path, ask: Callable[[Loaded], dict[str, Answer]], stage: str
     ) -> tuple[dict[str, Answer], Speed, str]:
-        loaded = loading.load(path)
+        loaded = open_(path)
         answers = ask(loaded)
         with progress.stage(stage, total=iterations + 1, unit="answers") as tick:
             speed = performance.measure([loaded.subject], iterations=iterations, tick=tick)[0]
@@ -213,7 +232,6 @@ def _run_apart(options: Options, base_path: Path, asked: _Asked, *, progress: Pr
         candidate_speed=speed,
         base_speed=base_speed,
         dtype=dtype,
-        apart=True,
     )
 
 
@@ -225,23 +243,32 @@ def run_models(
     options: Options, compared: Compared, chosen: Mapping[str, Sequence[Item]], *, depth: Depth, progress: Progress
 ) -> Behaviour:
     """Tasks and speed of the candidate and, where there is one, its base."""
-    candidate = loading.load(options.model)
-    tokenizer = loading.load_tokenizer(compared.base) if compared.base is not None else candidate.subject.tokenizer
+    placement = loading.placement_of(options.model, base=compared.base) if compared.base is not None else None
+    quantized = placement is not None and placement.quantized
+    tokenizer = loading.load_tokenizer(compared.base or options.model)
     asked = _Asked(
         options=options,
         compared=compared,
         chosen=chosen,
         use_template=bool(getattr(tokenizer, "chat_template", None)),
         rotations=depth.rotations,
+        encoding=loading.encoding_in(options.model) if quantized else "",
         progress=progress,
     )
-    if compared.base is None:
-        return _run_together(options, candidate, None, asked, progress=progress)
-    if loading.fit_together(candidate.subject.model):
-        return _run_together(options, candidate, loading.load(compared.base), asked, progress=progress)
-    del candidate
-    _free()
-    return _run_apart(options, compared.base, asked, progress=progress)
+    if compared.base is None or placement is None:
+        return _run_together(options, loading.load(options.model), None, asked, progress=progress)
+    if placement.note:
+        progress.note(placement.note)
+    device = loading.best_device() if placement.on_device else torch.device("cpu")
+
+    def open_(path: Path) -> Loaded:
+        return loading.load_quantized(path, like=options.model) if quantized else loading.load(path, device=device)
+
+    if placement.together:
+        found = _run_together(options, open_(options.model), open_(compared.base), asked, progress=progress)
+    else:
+        found = _run_apart(options, compared.base, asked, open_=open_, progress=progress)
+    return replace(found, placement=placement)
 
 
 def measure_behaviour(
@@ -253,8 +280,11 @@ def measure_behaviour(
     progress: Progress,
 ) -> tuple[Behaviour, list[str]]:
     """(what running showed, problems of loading)."""
+    placement = loading.placement_of(options.model, base=compared.base or options.model)
+    # The device may have no room for even one of them in plain numbers; main memory was asked for with two in mind.
+    device = loading.best_device() if placement == AT_EASE else torch.device("cpu")
     try:
-        candidate = loading.load(options.model)
+        candidate = loading.load(options.model, device=device)
     except NotLoadable as error:
         return Behaviour(), [str(error)]
     prompts = probe_prompts(chosen)[:FINITE_PROMPTS] or ["1 + 1 ="]
@@ -262,10 +292,8 @@ def measure_behaviour(
         return Behaviour(non_finite=["the logits of a plain prompt are NaN or Inf"]), list(candidate.problems)
     if candidate.problems:
         return Behaviour(), list(candidate.problems)
-    apart = not loading.fit_together(candidate.subject.model)
     del candidate
     _free()
-    device = torch.device("cpu") if apart else loading.best_device()
     divergence, probes = measure_logits(options, compared, chosen, depth=depth, device=device, progress=progress)
     _free()
     behaviour = run_models(options, compared, chosen, depth=depth, progress=progress)

@@ -69,6 +69,10 @@ class Checkpoint:
         """Where a tensor is described."""
         return self._found[name]
 
+    def data_bytes(self) -> int:
+        """What all tensors take on the disk."""
+        return sum(math.prod(entry.shape) * DTYPE_BYTES[entry.dtype] for _, entry in self._found.values())
+
     def stored_dtype(self) -> torch.dtype:
         """What its weights are stored as: the dtype of most of its numbers."""
         sizes: dict[str, int] = {}

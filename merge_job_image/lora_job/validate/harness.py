@@ -21,8 +21,10 @@ from lm_eval.tasks import TaskManager
 from lora_job.validate.judge import Answer
 from lora_job.validate.prompts import letter_questions, numeric_prompt
 from lora_job.validate.suite import Choice, Generate, Item, Numeric, Safety, Text
+from lora_job.validate.weighing import Request, weigh
 
-BATCH_SIZE = 8
+# Answers written together; decoding reads all weights for every token, so that many rows cost little more than few.
+BATCH_SIZE = 32
 TOKENS_NUMERIC = 24
 TOKENS_TEXT = 48
 MAX_LENGTH = 2048
@@ -56,7 +58,7 @@ class _Question:
 
 
 class _Evaluated(HFLM):  # type: ignore[misc]  # lm-eval is untyped
-    """HFLM that tells progress and that tokenizes a continuation on its own.
+    """HFLM that tells progress, tokenizes a continuation on its own, and weighs it without the logits of its context.
 
     lm-eval moves white space from the end of a context to the continuation and tokenizes both together; after a chat
     template the model sees its own tokens start afresh, so the two are encoded apart. That also keeps a letter one
@@ -86,18 +88,14 @@ class _Evaluated(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         weighed: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
         return weighed
 
-    def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
-        weighed: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, **kwargs | {"disable_tqdm": True})
-        return weighed
+    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
+        asked = [Request(context=tuple(context), continuation=tuple(rest)) for _, context, rest in requests]
+        # whether greedy decoding would have written the same is nobody's question here
+        return [(value, False) for value in weigh(self.model, asked, longest=self.max_length, tick=self._tick)]
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
         written: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
         return written
-
-    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        logits: torch.Tensor = super()._model_call(inps, *args, **kwargs)
-        self._tick(int(inps.shape[0]))
-        return logits
 
     def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.inference_mode():

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from lora_job.dequantize import encoding_of
 from lora_job.merge.stream import OpenFiles, read_tensor
 from lora_job.outcome import Ended
 from lora_job.validate.fidelity import Checkpoint
 from lora_job.validate.harness import Subject
+from lora_job.validate.placement import RUN_AS_STORED, Placement, place
 from lora_job.validate.quantized import dequantized, quantized_layers
 
 FLOAT32_LOGITS_LIMIT = 1_000_000_000
-# Key-value cache, logits and the allocator's rounding, for both models.
-ROOM_FACTOR = 1.1
-ROOM_TO_RUN = 2 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +103,11 @@ def _settings_of_quantization(directory: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def encoding_in(directory: Path) -> str:
+    """The format that a model is quantized in; "" for plain numbers and for a format that is not read here."""
+    return encoding_of(_settings_of_quantization(directory))
+
+
 def _stored_as_floats(directory: Path, *, dtype: torch.dtype | None) -> tuple[Any, dict[str, Any]]:
     return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
         directory,
@@ -128,6 +131,21 @@ def _stored_quantized(directory: Path, *, encoding: str, dtype: torch.dtype | No
     with OpenFiles() as files:
         for name in layers:
             tensors[name] = dequantized(checkpoint, name, encoding=encoding, dtype=dtype, files=files)
+    return _from_tensors(config, tensors, dtype=dtype)
+
+
+def _with_other_weights(
+    directory: Path, *, weights: Mapping[str, torch.Tensor], dtype: torch.dtype | None
+) -> tuple[Any, dict[str, Any]]:
+    """A plain model, some of its tensors replaced by others of the same shape."""
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    checkpoint = Checkpoint(directory)
+    dtype = dtype or config.dtype or torch.float32
+    plain = {name: read_tensor(*checkpoint.find(name)) for name in checkpoint.names if name not in weights}
+    return _from_tensors(config, plain | {name: tensor.to(dtype) for name, tensor in weights.items()}, dtype=dtype)
+
+
+def _from_tensors(config: Any, tensors: dict[str, torch.Tensor], *, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     with torch.device("meta"):
         architecture = type(AutoModelForCausalLM.from_config(config))
     return architecture.from_pretrained(  # type: ignore[no-any-return]
@@ -135,15 +153,30 @@ def _stored_quantized(directory: Path, *, encoding: str, dtype: torch.dtype | No
     )
 
 
-def load_model(directory: Path, *, dtype: torch.dtype | None = None) -> tuple[Any, tuple[str, ...]]:
-    """A model, and what transformers would have said only in its log; `dtype` None takes what is stored."""
-    encoding = encoding_of(_settings_of_quantization(directory))
+def load_model(
+    directory: Path, *, dtype: torch.dtype | None = None, weights: Mapping[str, torch.Tensor] | None = None
+) -> tuple[Any, tuple[str, ...]]:
+    """A model, and what transformers would have said only in its log; `dtype` None takes what is stored.
+
+    `weights` replace the stored ones of the same name; None replaces none.
+    """
+    encoding = encoding_in(directory)
+
+    def build() -> tuple[Any, dict[str, Any]]:
+        if weights:
+            return _with_other_weights(directory, weights=weights, dtype=dtype)
+        if encoding:
+            return _stored_quantized(directory, encoding=encoding, dtype=dtype)
+        return _stored_as_floats(directory, dtype=dtype)
+
+    return _checked(directory, build)
+
+
+def _checked(directory: Path, build: Callable[[], tuple[Any, dict[str, Any]]]) -> tuple[Any, tuple[str, ...]]:
+    """What was built, with its problems; what cannot be built becomes NotLoadable."""
     try:
         with _quiet():
-            if encoding:
-                model, info = _stored_quantized(directory, encoding=encoding, dtype=dtype)
-            else:
-                model, info = _stored_as_floats(directory, dtype=dtype)
+            model, info = build()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise NotLoadable(f"the model in {directory} cannot be loaded: {_first_line(error)}") from None
     except Exception as error:
@@ -158,28 +191,69 @@ def load_model(directory: Path, *, dtype: torch.dtype | None = None) -> tuple[An
     return model, tuple(problems)
 
 
-def load(directory: Path, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Loaded:
-    """Model and tokenizer; `dtype` None chooses by what is stored and what this machine can do."""
+def load(
+    directory: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> Loaded:
+    """Model and tokenizer, in plain numbers; `dtype` None chooses by what is stored and what this machine can do."""
     device = device or best_device()
     tokenizer = load_tokenizer(directory)
-    model, problems = load_model(directory, dtype=dtype)
+    model, problems = load_model(directory, dtype=dtype, weights=weights)
     chosen = dtype or compute_dtype(model.dtype, device=device)
     model.to(device=device, dtype=chosen)
+    return _loaded(model, tokenizer, problems=problems, dtype=chosen)
+
+
+def load_quantized(directory: Path, *, like: Path) -> Loaded:
+    """Model and tokenizer, calculating in the format of the model in `like`, on the device; a plain model is brought to it on the way."""
+    tokenizer = load_tokenizer(directory)
+    settings = None if encoding_in(directory) else BitsAndBytesConfig.from_dict(_settings_of_quantization(like))
+    chosen = compute_dtype(Checkpoint(like).stored_dtype(), device=best_device())
+
+    def build() -> tuple[Any, dict[str, Any]]:
+        return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
+            directory,
+            dtype=chosen,
+            device_map={"": best_device()},
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            **({} if settings is None else {"quantization_config": settings}),
+        )
+
+    model, problems = _checked(directory, build)
+    return _loaded(model, tokenizer, problems=problems, dtype=chosen)
+
+
+def _loaded(model: Any, tokenizer: Any, *, problems: tuple[str, ...], dtype: torch.dtype) -> Loaded:
     model.eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Loaded(subject=Subject(model=model, tokenizer=tokenizer), problems=problems, dtype=chosen)
+    return Loaded(subject=Subject(model=model, tokenizer=tokenizer), problems=problems, dtype=dtype)
 
 
-def fit_together(model: Any) -> bool:
-    """Whether a second model of this one's size has room beside it, with what both need while they run.
+def free_memory() -> int | None:
+    """Bytes that are free on the accelerator; None without one."""
+    if best_device().type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info()
+    return int(free)
 
-    Asked while `model` is loaded. In main memory the Job's request decides, which is made for two models.
-    """
-    if model.device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return bool(free > ROOM_FACTOR * weights_bytes(model) + ROOM_TO_RUN)
+
+def placement_of(model: Path, *, base: Path) -> Placement:
+    """Where and how the two are run; asked before either is loaded."""
+    encoding = encoding_in(model)
+    plain, stored = Checkpoint(base).data_bytes(), Checkpoint(model).data_bytes()
+    return place(
+        free=free_memory(),
+        base=plain,
+        candidate=plain if encoding else stored,
+        stored=stored if encoding in RUN_AS_STORED else None,
+    )
 
 
 def parameter_count(model: Any) -> int:

@@ -73,9 +73,10 @@ class Probe:
         return {"prompt": self.prompt, "answer": self.answer, "margin": round(self.margin, 3)}
 
 
-def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+def _logits(model: Any, ids: torch.Tensor, *, last: int = 0) -> torch.Tensor:
+    """By position; only those of the `last` positions, or (0) of all."""
     with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=ids.to(model.device)).logits[0].float().cpu()
+        found: torch.Tensor = model(input_ids=ids.to(model.device), logits_to_keep=last).logits[0].float().cpu()
     return found
 
 
@@ -206,7 +207,7 @@ def _first_tokens(subject: Subject, prompts: Sequence[str], *, use_template: boo
     for prompt in prompts:
         text = render_prompt(subject.tokenizer, prompt, use_template=use_template)
         ids = torch.tensor([subject.tokenizer.encode(text, add_special_tokens=not use_template)])
-        top = _logits(subject.model, ids)[-1].topk(2)
+        top = _logits(subject.model, ids, last=1)[-1].topk(2)
         yield int(top.indices[0]), float(top.values[0] - top.values[1])
 
 

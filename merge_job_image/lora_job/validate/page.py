@@ -30,7 +30,12 @@ def _x(value: float) -> float:
 
 def _score_plot(dimensions: Mapping[str, Any]) -> str:
     """A bar per dimension, the base's below it, the 95 % interval across."""
-    parts = []
+    bottom = 4 + 46 * len(dimensions)
+    parts = [
+        f'<path d="M{_x(value)} 4V{bottom}" stroke="#e6eaef"/>'
+        f'<text x="{_x(value)}" y="{bottom + 14}" text-anchor="middle">{value:g}</text>'
+        for value in (0.0, 0.5, 1.0)
+    ]
     for place, (name, one) in enumerate(dimensions.items()):
         top = 10 + place * 46
         parts.append(f'<text x="0" y="{top + 16}">{_text(_NAMES.get(name, name))}</text>')
@@ -40,12 +45,14 @@ def _score_plot(dimensions: Mapping[str, Any]) -> str:
                 f'<rect x="{_LEFT}" y="{top + 20}" width="{_x(one["base"]) - _LEFT}" height="8" fill="{_BASE}"/>'
             )
         low, high = one["ci95"]
-        parts.append(
-            f'<path d="M{_x(low)} {top + 9}H{_x(high)}M{_x(low)} {top + 4}v10M{_x(high)} {top + 4}v10" stroke="{_LINE}" fill="none"/>'
-        )
+        whisker = f"M{_x(low)} {top + 9}H{_x(high)}M{_x(low)} {top + 4}v10M{_x(high)} {top + 4}v10"
+        # a white edge, or the line drowns in the bar
+        parts += [
+            f'<path d="{whisker}" stroke="{colour}" stroke-width="{width}" fill="none"/>'
+            for colour, width in (("#fff", 4), (_LINE, 1.5))
+        ]
         parts.append(f'<text x="{_x(1.0) + 6}" y="{top + 14}">{one["score"]:.2f}</text>')
-    height = 20 + 46 * len(dimensions)
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="scores">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH} {bottom + 20}" role="img" aria-label="scores">{"".join(parts)}</svg>'
 
 
 def _latency_plot(performance: Mapping[str, Any]) -> str:
@@ -188,7 +195,10 @@ def _facts(report: Mapping[str, Any]) -> str:
         ("base 基礎模型", (report["base"] or {}).get("digest", "unpaired 未配對")),
         ("suite 題庫", f"{report['suite']['name']} {report['suite']['version']}"),
         ("mode 模式", report["validation_mode"]),
+        ("device 裝置", report["env"]["device"]),
     ]
+    if report["base"] and report["base"]["quantization"] != "none":
+        facts.append(("base ran as 基礎模型以", report["base"]["quantization"]))
     return (
         "<table>"
         + "".join(f"<tr><th>{_text(a)}</th><td><code>{_text(b)}</code></td></tr>" for a, b in facts)

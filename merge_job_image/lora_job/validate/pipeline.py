@@ -197,6 +197,7 @@ def decide(
         options.policy,
     )
     drift = _drift(behaviour.rows)
+    placement = behaviour.placement
     calibration = calibrate(behaviour.rows) if options.mode is Mode.COMPREHENSIVE else None
     findings = Findings(
         gates=gates,
@@ -220,7 +221,7 @@ def decide(
         ],
         suite=suite,
         versions=versions(),
-        device=loading.best_device().type,
+        device=loading.best_device().type if placement is None or placement.on_device else "cpu",
         artifact_problems=problems,
         dimensions=dimensions,
         overall=overall,
@@ -230,7 +231,8 @@ def decide(
         safety=safety_findings.find(safety_rows) if safety_rows else None,
         candidate_speed=behaviour.candidate_speed,
         base_speed=behaviour.base_speed,
-        apart=behaviour.apart,
+        apart=placement is not None and not placement.together,
+        base_quantization=compared.recipe.quantization if placement is not None and placement.quantized else "none",
         gates=gates,
         deployable=is_deployable(gates, unpaired_is_fine=options.on_workstation and compared.base is None),
         recommendations=recommend(findings),

@@ -40,9 +40,9 @@ class Recipe:
     def live_factor(self) -> float | None:
         """By what the one adapter is multiplied so that running it live predicts the same as the merged model.
 
-        None where there is no such adapter; quantization predicts otherwise on its own.
+        None where there is no such adapter. What quantization does is not the adapter's: the base is compared in the same format.
         """
-        one = self.strategy == "linear" and len(self.weights) == 1 and self.quantization == "none"
+        one = self.strategy == "linear" and len(self.weights) == 1
         return self.weights[0] * self.scale if one else None
 
     def for_planning(self) -> merge_recipe.Recipe:

@@ -57,6 +57,8 @@ class Measured:
     base_speed: Speed | None
     apart: bool
     """Whether base and candidate were timed one after the other, not in turns."""
+    base_quantization: str
+    """What the base ran in: "none", or the candidate's where the device had no room for the plain base."""
     gates: Sequence[Gate]
     deployable: bool
     recommendations: Sequence[Recommendation]
@@ -177,6 +179,13 @@ def _logits(divergence: Divergence | None) -> dict[str, Any] | None:
     }
 
 
+def _base(measured: Measured) -> dict[str, Any] | None:
+    if measured.base is None:
+        return None
+    base = measured.base
+    return {"path": base.path, "digest": base.digest, "quantization": measured.base_quantization}
+
+
 def build(measured: Measured) -> dict[str, Any]:
     """The whole report."""
     overall = measured.overall
@@ -193,7 +202,7 @@ def build(measured: Measured) -> dict[str, Any]:
         "safety_checks": _safety(measured),
         "recommendations": [advice.as_json() for advice in measured.recommendations],
         "model": {"digest": measured.model.digest, "dtype": measured.dtype, "quantization": measured.quantization},
-        "base": None if measured.base is None else {"path": measured.base.path, "digest": measured.base.digest},
+        "base": _base(measured),
         "adapter": [{"path": one.path, "digest": one.digest} for one in measured.adapters],
         "paired": measured.base is not None,
         "suite": {

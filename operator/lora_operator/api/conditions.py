@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lora_operator.api.reasons import Reason
 
-__all__ = ["Condition", "condition_of", "merge_conditions", "timestamp"]
+__all__ = ["Condition", "Status", "condition_of", "merge_conditions", "timestamp"]
 
 MAX_MESSAGE = 1024
 Status = Literal["True", "False", "Unknown"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_operator.api.analysis import AnalysisSpec, parse_analysis
 from lora_operator.api.errors import Invalid
 from lora_operator.api.reader import Reader
 from lora_operator.api.strategy import Strategy, parse_strategy
@@ -72,7 +73,7 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A whole LoRADeployment; `analysis` keeps its raw members for the analysis that reads them."""
+    """A whole LoRADeployment."""
 
     namespace: str
     name: str
@@ -88,7 +89,7 @@ class Deployment:
     strategy: Strategy
     traffic: Traffic
     health_check: HealthCheck
-    analysis_raw: Mapping[str, Any]
+    analysis: AnalysisSpec
     rollback_automatic: bool
     history_limit: int
     progress_deadline_seconds: int
@@ -127,7 +128,7 @@ def parse_deployment(raw: Mapping[str, Any]) -> Deployment:
             retries=health.integer("retries", minimum=1) if "retries" in health else None,
             timeout_seconds=health.integer("timeoutSeconds", minimum=1) if "timeoutSeconds" in health else None,
         ),
-        analysis_raw=spec.child("analysis").raw,
+        analysis=parse_analysis(spec.child("analysis")),
         rollback_automatic=rollback.boolean("automatic", default=True),
         history_limit=rollback.integer("historyLimit", 5),
         progress_deadline_seconds=spec.integer("progressDeadlineSeconds", 1800, minimum=1),

@@ -5,7 +5,7 @@ Members of other types than the chosen one may stay in a manifest; they are pars
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -23,11 +23,13 @@ __all__ = [
     "Strategy",
     "StrategyType",
     "parse_strategy",
+    "with_default_steps",
 ]
 
 LARGEST_WEIGHT = 100
 KEEP_PREVIOUS_SECONDS = 600
 TEST_SECONDS = 86400
+ANALYSE_SECONDS = 300
 
 
 class StrategyType(StrEnum):
@@ -109,6 +111,7 @@ class Strategy:
     blue_green: BlueGreen
     steps: tuple[CanaryStep, ...]
     ab_test: ABTest | None  # None: the spec has no such member
+    default_steps: bool = False  # the steps are not the spec's own
 
     def prefix(self, count: int) -> str:
         """Hash of the first `count` steps: whether those already taken are still what they were."""
@@ -118,6 +121,17 @@ class Strategy:
     def split(self) -> str:
         """Hash of the A/B test's split: whether what is being measured is still what it was."""
         return canonical_hash([None if self.ab_test is None else self.ab_test.candidate_weight], digits=16)
+
+
+def with_default_steps(strategy: Strategy, *, weight: int) -> Strategy:
+    """A canary that names no steps: the weight of the settings, and an analysis of five minutes."""
+    if strategy.type is not StrategyType.CANARY or strategy.steps:
+        return strategy
+    steps = (
+        CanaryStep(weight=weight, raw={"setWeight": weight}),
+        CanaryStep(analyse_seconds=ANALYSE_SECONDS, raw={"analyse": {"seconds": ANALYSE_SECONDS}}),
+    )
+    return replace(strategy, steps=steps, default_steps=True)
 
 
 def parse_strategy(reader: Reader) -> Strategy:

@@ -11,9 +11,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from lora_operator.api.analysis import Variant
 from lora_operator.api.kinds import Kind
 
-__all__ = ["Apply", "Create", "Delete", "Effect", "Label", "Note", "Plan", "ProbePod", "SetFinalizer"]
+__all__ = [
+    "Apply",
+    "Collect",
+    "Create",
+    "Delete",
+    "Effect",
+    "Label",
+    "Note",
+    "Plan",
+    "ProbePod",
+    "Query",
+    "SetFinalizer",
+    "Target",
+]
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,41 @@ class ProbePod:
     retries: int
 
 
-Effect = Create | Apply | Delete | Label | SetFinalizer | ProbePod
+@dataclass(frozen=True)
+class Target:
+    """A pod whose metrics count. `address` is empty where its runtime has none."""
+
+    pod: str
+    revision: str
+    created: datetime | None
+    address: str  # http://ip:port/metrics
+    handlers: tuple[str, ...]  # the runtime's own paths whose requests count
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question for Prometheus about one variant."""
+
+    metric: str
+    variant: Variant
+    promql: str
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Reads the figures of both versions, at most once in `interval_seconds` and at the start of each stage; they appear in a later
+    observation."""
+
+    rollout: str
+    stage: str
+    interval_seconds: int
+    namespace: str
+    targets: tuple[Target, ...]
+    prometheus: str  # its address; empty: the pods are asked themselves
+    queries: tuple[Query, ...] = ()
+
+
+Effect = Create | Apply | Delete | Label | SetFinalizer | ProbePod | Collect
 
 
 @dataclass(frozen=True)

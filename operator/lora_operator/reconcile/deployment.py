@@ -14,6 +14,7 @@ from lora_operator.api.errors import Invalid
 from lora_operator.api.kinds import (
     ADAPTER,
     CLAIM,
+    CONFIG_MAP,
     CONTROLLER_REVISION,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
@@ -24,7 +25,9 @@ from lora_operator.api.kinds import (
 )
 from lora_operator.api.names import LABEL_DEPLOYMENT, LABEL_REVISION, revisioned
 from lora_operator.api.reasons import Reason
-from lora_operator.api.strategy import StrategyType
+from lora_operator.api.strategy import StrategyType, with_default_steps
+from lora_operator.core.analysis.stored import comparison_from
+from lora_operator.core.build.comparison import COMPARISON_KEY, comparison_name
 from lora_operator.core.build.labels import selector_of
 from lora_operator.core.build.owner import Owner, is_owned
 from lora_operator.core.build.pod_template import PodSettings
@@ -32,6 +35,7 @@ from lora_operator.core.build.revision import Revision, parse_controller_revisio
 from lora_operator.core.build.single_node import is_single_node
 from lora_operator.core.rollout.adapter_view import AdapterView, view_adapter
 from lora_operator.core.rollout.capacity import GpuNeed, Supply, read_supply
+from lora_operator.core.rollout.comparing import compares, rollout_of
 from lora_operator.core.rollout.decide import decide, starting_goal
 from lora_operator.core.rollout.goal import Goal, goal_of, need_of
 from lora_operator.core.rollout.observed import Answer, Lack, Observed, Refusal, RolloutSettings, Workload
@@ -40,6 +44,7 @@ from lora_operator.core.rollout.router import RouteState
 from lora_operator.core.rollout.status import Phase, RolloutStatus
 from lora_operator.kube.client import Json, Kube
 from lora_operator.kube.errors import Forbidden, Rejected
+from lora_operator.reconcile.collector import Collector
 from lora_operator.reconcile.effects import FINALIZER
 from lora_operator.reconcile.step import Stepper
 from lora_operator.reconcile.verifier import Verifier
@@ -67,6 +72,7 @@ class DeploymentReconciler:
         cache: Cache,
         stepper: Stepper,
         verifier: Verifier,
+        collector: Collector,
         settings: Settings,
         clock: Clock,
         ask: Ask = ask_over_http,
@@ -75,6 +81,7 @@ class DeploymentReconciler:
         self._cache = cache
         self._stepper = stepper
         self._verifier = verifier
+        self._collector = collector
         self._clock = clock
         self._ask = ask
         self._routers = settings.routers
@@ -89,6 +96,8 @@ class DeploymentReconciler:
             health_retries=settings.deployment.health_check_retries,
             health_timeout_seconds=settings.deployment.health_check_timeout_seconds,
             switch_delay_seconds=settings.deployment.blue_green_switch_delay_seconds,
+            canary_weight=settings.deployment.canary_traffic_percentage,
+            interval_seconds=settings.monitoring.collection_interval_seconds,
         )
         self._refusals: dict[str, Refusal] = {}  # by uid; lost on restart, when the server is simply asked again
 
@@ -96,6 +105,7 @@ class DeploymentReconciler:
         """One look at one deployment."""
         raw = self._cache.get(LORA_DEPLOYMENT, namespace=key.namespace, name=key.name)
         if raw is None:
+            self._collector.forget(key)
             return None
         now = self._clock.now()
         uid = str(raw["metadata"]["uid"])
@@ -114,7 +124,7 @@ class DeploymentReconciler:
     async def _observe(self, raw: Json, *, now: datetime) -> Observed:
         meta = raw["metadata"]
         owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
-        spec, invalid = _parsed(raw)
+        spec, invalid = _parsed(raw, canary_weight=self._settings.canary_weight)
         status = RolloutStatus.from_json(raw.get("status") or {})
         router = None if spec is None else self._router(spec)
         records = self._records(owner)
@@ -142,7 +152,31 @@ class DeploymentReconciler:
             refusal=self._refusals.get(owner.uid),
         )
         observed = replace(observed, foreign=tuple(self._foreign(observed)))
+        observed = await self._with_comparison(observed)
         return await self._with_supply(observed, now=now)
+
+    async def _with_comparison(self, observed: Observed) -> Observed:
+        """Stored sums and the newest figures; read only while they matter."""
+        owner = observed.owner
+        key = Key(LORA_DEPLOYMENT.plural, owner.namespace, owner.name)
+        if observed.status.candidate is None:
+            self._collector.forget(key)
+        if not compares(observed, observed.status):
+            return observed
+        try:
+            found = await self._kube.get(CONFIG_MAP, namespace=owner.namespace, name=comparison_name(owner.name))
+        except Forbidden:
+            found = (
+                None  # nothing is concluded then; the write says which right is missing, and an abort stays possible
+            )
+        mine = found is not None and is_owned(found, uid=owner.uid)
+        text = str((found.get("data") or {}).get(COMPARISON_KEY, "")) if found is not None and mine else ""
+        return replace(
+            observed,
+            comparison=comparison_from(text, rollout=rollout_of(observed.status)),
+            comparison_object=found,
+            sample=self._collector.sample(key),
+        )
 
     async def _with_supply(self, observed: Observed, *, now: datetime) -> Observed:
         """What only a start needs to know."""
@@ -315,8 +349,9 @@ class DeploymentReconciler:
                     yield f"{kind.kind} {owner.namespace}/{name}"
 
 
-def _parsed(raw: Json) -> tuple[Deployment | None, Invalid | None]:
+def _parsed(raw: Json, *, canary_weight: int) -> tuple[Deployment | None, Invalid | None]:
     try:
-        return parse_deployment(raw), None
+        spec = parse_deployment(raw)
     except Invalid as error:
         return None, error
+    return replace(spec, strategy=with_default_steps(spec.strategy, weight=canary_weight)), None

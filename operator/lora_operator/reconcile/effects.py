@@ -5,9 +5,10 @@ refreshes the cache; the next observation confirms.
 from typing import Any
 
 from lora_operator.api.kinds import Kind
-from lora_operator.core.plan import Apply, Create, Delete, Effect, Label, ProbePod, SetFinalizer
+from lora_operator.core.plan import Apply, Collect, Create, Delete, Effect, Label, ProbePod, SetFinalizer
 from lora_operator.kube.client import Json, Kube
 from lora_operator.kube.errors import AlreadyExists, NotFound
+from lora_operator.reconcile.collector import Collector
 from lora_operator.reconcile.verifier import Verifier
 from lora_operator.runtime.cache import Cache, controller_of
 from lora_operator.runtime.queue import Key
@@ -24,10 +25,11 @@ class ForeignObject(Exception):
 class Effects:
     """One for the process."""
 
-    def __init__(self, *, kube: Kube, cache: Cache, verifier: Verifier) -> None:
+    def __init__(self, *, kube: Kube, cache: Cache, verifier: Verifier, collector: Collector) -> None:
         self._kube = kube
         self._cache = cache
         self._verifier = verifier
+        self._collector = collector
 
     async def carry_out(self, effects: tuple[Effect, ...], *, kind: Kind, owner: Json) -> None:
         """`kind` and `owner` are the custom resource whose plan this is."""
@@ -44,8 +46,9 @@ class Effects:
                 case SetFinalizer():
                     await self._set_finalizer(effect, kind=kind, owner=owner)
                 case ProbePod():
-                    meta = owner["metadata"]
-                    self._verifier.start(effect, key=Key(kind.plural, meta["namespace"], meta["name"]))
+                    self._verifier.start(effect, key=_key(kind, owner))
+                case Collect():
+                    self._collector.start(effect, key=_key(kind, owner))
 
     async def _create(self, effect: Create, *, owner: Json) -> None:
         try:
@@ -95,3 +98,7 @@ class Effects:
             self._cache.remove(kind, patched)  # the answer shows the object that this very write let go
         else:
             self._cache.put(kind, patched)
+
+
+def _key(kind: Kind, owner: Json) -> Key:
+    return Key(kind.plural, owner["metadata"]["namespace"], owner["metadata"]["name"])

@@ -7,7 +7,6 @@ import pytest
 from lora_operator.api.deployment import Deployment, parse_deployment
 from lora_operator.api.errors import Invalid
 from lora_operator.api.strategy import ABTest, Match, OnEnd, OnTimeout, StrategyType
-from lora_operator.core.rollout.supported import unsupported
 
 STEPS = "spec.strategy.canary.steps"
 
@@ -117,40 +116,6 @@ def test_what_cannot_be_read_is_named(strategy: dict[str, Any], words: str) -> N
     with pytest.raises(Invalid) as refused:
         deployment(strategy)
     assert words in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "spec", "field"),
-    [
-        pytest.param({"type": "Canary"}, {}, STEPS, id="a canary without steps ends with an analysis"),
-        pytest.param(
-            canary({"setWeight": 5}, {"analyse": {"seconds": 60}}), {}, f"{STEPS}[1].analyse", id="an analyse step"
-        ),
-        pytest.param(
-            canary({"setWeight": 5}), {"analysis": {"metrics": [{"name": "e"}]}}, "spec.analysis.metrics", id="metrics"
-        ),
-    ],
-)
-def test_what_is_not_built_yet_is_named(strategy: dict[str, Any], spec: dict[str, Any], field: str) -> None:
-    gap = unsupported(deployment(strategy, **spec))
-    assert gap is not None
-    assert (gap.field, str(gap.reason)) == (field, "NotSupportedYet")
-
-
-@pytest.mark.parametrize(
-    "strategy",
-    [
-        pytest.param(None, id="Replace"),
-        pytest.param({"type": "BlueGreen"}, id="BlueGreen"),
-        pytest.param(ab_test(), id="ABTest"),
-        pytest.param(canary({"setWeight": 5}, {"pause": {}}), id="Canary with weights and pauses"),
-        pytest.param(
-            {**canary({"analyse": {"seconds": 1}}), "type": "BlueGreen"}, id="steps of a type that is not chosen"
-        ),
-    ],
-)
-def test_what_is_built_is_accepted(strategy: dict[str, Any] | None) -> None:
-    assert unsupported(deployment(strategy)) is None
 
 
 def test_a_prefix_changes_with_its_own_steps_alone() -> None:

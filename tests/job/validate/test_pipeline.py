@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from lora_job.digest import directory_digest
 from lora_job.validate import loading, pipeline
 from lora_job.validate.behaviour import Behaviour
+from lora_job.validate.fidelity import Checkpoint
 from lora_job.validate.gates import Kind, Name, Policy, Status
 from lora_job.validate.options import Options
+from lora_job.validate.placement import ROOM_FACTOR, ROOM_TO_RUN
 from lora_job.validate.report import Identity, Measured, build, row_line
 from lora_job.validate.selection import Mode
 from lora_job.validate.sources import resolve
@@ -99,6 +101,7 @@ def test_the_report_has_every_key_of_the_contract(good: Measured) -> None:
         "risk_awareness",
     }
     assert set(report["model"]) == {"digest", "dtype", "quantization"}
+    assert set(report["base"]) == {"path", "digest", "quantization"}
     assert set(report["suite"]) == {"name", "version", "sha256", "validUntil"}
     assert set(report["env"]) == {"versions", "device"}
     assert set(report["dimensions"]) == {"basic", "domain", "safety", "performance"}
@@ -232,18 +235,13 @@ DEFECTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("damage", "gate", "words"), DEFECTS)
-def test_a_defect_is_caught_by_the_gate_meant_for_it(
-    tiny: Tiny, tmp_path: Path, damage: Callable[[Path, Tiny], None], gate: Name, words: str
-) -> None:
-    """From files and tensors alone: the model never runs."""
-    model = damaged(tiny, tmp_path / "model")
-    damage(model, tiny)
-    options = options_for(tiny, model=model)
-    compared = resolve(base=tiny.base, adapters=(tiny.adapter,), manifest=None, digest=directory_digest)
+def judged_by_files(model: Path, *, base: Path, adapter: Path) -> Measured:
+    """What files and tensors say: the model never runs."""
+    options = Options(model=model, base=base, adapters=(adapter,), policy=LENIENT)
+    compared = resolve(base=base, adapters=(adapter,), manifest=None, digest=directory_digest)
     problems = pipeline.check_artifact(options, compared, allowed_template="")
     tensors = pipeline.check_tensors(options, compared, progress=Silent())
-    measured = pipeline.decide(
+    return pipeline.decide(
         options,
         compared,
         suite=load(()),
@@ -253,6 +251,16 @@ def test_a_defect_is_caught_by_the_gate_meant_for_it(
         behaviour=Behaviour(),
         today=TODAY,
     )
+
+
+@pytest.mark.parametrize(("damage", "gate", "words"), DEFECTS)
+def test_a_defect_is_caught_by_the_gate_meant_for_it(
+    tiny: Tiny, tmp_path: Path, damage: Callable[[Path, Tiny], None], gate: Name, words: str
+) -> None:
+    """From files and tensors alone: the model never runs."""
+    model = damaged(tiny, tmp_path / "model")
+    damage(model, tiny)
+    measured = judged_by_files(model, base=tiny.base, adapter=tiny.adapter)
     failed = [found for found in measured.gates if found.kind is Kind.HARD and found.status is Status.FAIL]
     assert gate in {found.name for found in failed}
     assert words in next(found.message for found in failed if found.name is gate)
@@ -294,7 +302,8 @@ def test_without_a_base_a_workstation_may_pass_unpaired_and_a_job_may_not(tiny: 
 def test_where_two_models_do_not_fit_they_run_one_after_the_other(
     tiny: Tiny, cache: Path, good: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "fit_together", lambda _model: False)
+    one = Checkpoint(tiny.base).data_bytes()
+    monkeypatch.setattr(loading, "free_memory", lambda: int(ROOM_TO_RUN + 1.5 * ROOM_FACTOR * one))
     progress = Silent()
     measured = run(options_for(tiny, cache=cache), progress=progress)
     assert build(measured)["performance_metrics"]["interleaved"] is False

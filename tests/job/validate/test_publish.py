@@ -47,7 +47,8 @@ def report(**changes: Any) -> dict[str, Any]:
         "deployable": False,
         "overall": {"ci95": [0.4, 0.6]},
         "model": {"digest": "sha256:1"},
-        "base": {"digest": "sha256:2"},
+        "base": {"digest": "sha256:2", "quantization": "none"},
+        "env": {"versions": {}, "device": "cpu"},
         "suite": {"name": "s", "version": "1"},
         "dimensions": dict.fromkeys(("basic", "domain", "safety", "performance"), dimension),
         "gates": [gate],
@@ -118,6 +119,12 @@ UNPAIRED = {"score": 0.0, "ci95": [0.0, 1.0], "n": 0, "weight": 1, "base": None,
 )  # fmt: skip
 def test_the_page_of_a_run_that_measured_less(changes: dict[str, Any]) -> None:
     assert "<h1>Validation v-1</h1>" in render(report(**changes))
+
+
+def test_the_page_says_what_the_base_ran_in_where_that_is_not_plain() -> None:
+    quantized = {"digest": "sha256:2", "quantization": "bnb-nf4"}
+    assert "bnb-nf4" in render(report(base=quantized))
+    assert "base ran as" not in render(report())
 
 
 def test_what_a_model_path_holds_cannot_become_markup() -> None:

@@ -75,8 +75,9 @@ def test_a_given_source_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         (Recipe(strategy="ties"), None),
         (Recipe(scale=0.5), 0.5),
         (Recipe(weights=(0.5,), scale=0.5), 0.25),
+        (Recipe(quantization="bnb-nf4"), 1.0),
     ],
-    ids=["one adapter", "two adapters", "ties", "scaled", "weighted and scaled"],
+    ids=["one adapter", "two adapters", "ties", "scaled", "weighted and scaled", "quantized"],
 )
 def test_only_one_adapter_of_a_linear_merge_can_run_live(recipe: Recipe, factor: float | None) -> None:
     assert recipe.live_factor == factor

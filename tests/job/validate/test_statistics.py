@@ -250,4 +250,5 @@ def test_a_model_exactly_at_the_margin_rarely_passes_the_lower_bound() -> None:
 
 @pytest.mark.full
 def test_a_model_exactly_at_the_margin_passes_the_lower_bound_in_5_percent() -> None:
-    assert _passed_at_the_margin(runs=1000, resamples=600) <= 0.06
+    # the tolerance that all intervals have: two in a hundred from nominal; 1000 runs scatter by 0.7 %
+    assert _passed_at_the_margin(runs=1000, resamples=600) <= 0.07

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-HIDDEN, INNER, LAYERS, RANK, ALPHA = 32, 64, 2, 4, 8
+# bitsandbytes on a CPU with AVX-512 needs widths that are multiples of 64.
+HIDDEN, INNER, LAYERS, RANK, ALPHA = 64, 128, 2, 4, 8
 MODULES = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(LAYERS) for name in "qv"]
 
 

@@ -8,12 +8,13 @@ from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import OnTimeout
 from lora_operator.core.rollout.abort import begin_abort
 from lora_operator.core.rollout.abtest import in_test, pause_untestable, promote_candidate, split_changed
-from lora_operator.core.rollout.bluegreen import begin_switch
+from lora_operator.core.rollout.bluegreen import begin_switch, promote_switched
 from lora_operator.core.rollout.canary import next_step, not_showable, pause_unshowable, steps_changed, take_back
 from lora_operator.core.rollout.candidate import examine, give_up
+from lora_operator.core.rollout.comparing import passes
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import PAUSE_REQUESTED, SPEC_PAUSED, hold, may_pause, pause, resumed
-from lora_operator.core.rollout.status import Phase
+from lora_operator.core.rollout.status import Phase, Sub
 from lora_operator.core.rollout.traffic import untestable
 
 __all__ = ["approve", "pause_or_resume"]
@@ -28,9 +29,11 @@ def pause_or_resume(s: Situation) -> Move | None:
 
 def approve(s: Situation) -> Move:
     """Somebody said go, or the time for it is over and the step goes on without."""
-    step = s.status.step
+    step, paused = s.status.step, s.status.pause
     if in_test(s.status):
         return promote_candidate(s)
+    if paused is not None and paused.phase is Phase.SWITCHING and step is not None and step.sub is Sub.ANALYSE:
+        return promote_switched(s)
     return begin_switch(s) if step is None or step.index is None else next_step(s)
 
 
@@ -38,8 +41,10 @@ def _paused(s: Situation) -> Move:
     reason = SPEC_PAUSED if s.status.pause is None else s.status.pause.reason
     if reason == SPEC_PAUSED:
         return hold(s) if s.spec.paused else _goes_on(s)
-    if reason == PAUSE_REQUESTED:
+    if reason in (PAUSE_REQUESTED, Reason.ANALYSIS_FAILED, Reason.SAMPLE_RATIO_MISMATCH):
         return hold(s)
+    if reason == Reason.INSUFFICIENT_DATA:
+        return approve(s) if passes(s.observed, s.status, now=s.now) else hold(s)
     if reason == Reason.STEPS_CHANGED:
         return hold(s) if _changed(s) else take_back(s)
     held_up = _held_up(s)

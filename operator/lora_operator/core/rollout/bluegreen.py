@@ -3,6 +3,9 @@
     Preparing: proven ► switchDelaySeconds ─┬► Switching: all pods ready ► 100 ► confirmed ► (promote.py)
                         autoPromote: false ─┴► Paused until promote
 
+With analysis.metrics the switched version is analysed before it is promoted: until the verdict is Pass, against what stable had counted
+before.
+
 The old version then stays warm for keepPreviousSeconds (upkeep.py); a return to it begins in Switching (start.py), under
 every strategy.
 """
@@ -13,14 +16,16 @@ from lora_operator.api.conditions import timestamp
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import StrategyType
 from lora_operator.core.rollout.candidate import Proof, examine, give_up, until_proven, wait_for
+from lora_operator.core.rollout.comparing import begun
+from lora_operator.core.rollout.judgement import after_analysis
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import await_promote
-from lora_operator.core.rollout.promote import shifting
-from lora_operator.core.rollout.status import Phase, Sub
+from lora_operator.core.rollout.promote import keep_both, shifting
+from lora_operator.core.rollout.status import Phase, Step, Sub
 from lora_operator.core.rollout.upkeep import keep_route, release_previous
 from lora_operator.core.rollout.weights import TOTAL
 
-__all__ = ["advance_delay", "advance_switch", "begin_delay", "begin_switch", "delays"]
+__all__ = ["advance_delay", "advance_switch", "begin_delay", "begin_switch", "delays", "promote_switched"]
 
 
 def delays(s: Situation) -> bool:
@@ -72,9 +77,8 @@ def begin_switch(s: Situation) -> Move:
 
 def advance_switch(s: Situation) -> Move:
     """One step of Switching."""
-    step, candidate = s.status.step, s.status.candidate
+    step = s.status.step
     assert step is not None  # noqa: S101 (Switching has a candidate and a step)
-    assert candidate is not None  # noqa: S101
     if step.sub is Sub.WAIT_READY:
         proof = examine(s)
         if isinstance(proof, Move):
@@ -83,8 +87,33 @@ def advance_switch(s: Situation) -> Move:
     waiting = shifting(s, reason=Reason.SWITCHING)
     if waiting is not None:
         return waiting
+    if s.status.analysis is None:  # none is declared, or this is a way back
+        return promote_switched(s)
+    return _analyse(s, step)
+
+
+def _analyse(s: Situation, step: Step) -> Move:
+    """All requests are there: the old version stays whole until the figures say that the new one is no worse."""
+    if step.sub is not Sub.ANALYSE:
+        deadline = s.after(s.spec.analysis.timeout_seconds)
+        status = replace(
+            s.status, step=replace(step, sub=Sub.ANALYSE, deadline=deadline, message="analysed after the switch")
+        )
+        return keep_both(replace(s, status=status), reason=Reason.SWITCHING, message="the switched version is analysed")
+    return after_analysis(
+        s,
+        until=s.now if step.deadline is None else step.deadline,
+        waiting=lambda reason, lacks: keep_both(s, reason=reason, message=f"analysed after the switch; {lacks}"),
+        go_on=promote_switched,
+    )
+
+
+def promote_switched(s: Situation) -> Move:
+    """It has all requests already, and becomes stable."""
+    candidate = s.status.candidate
+    assert candidate is not None  # noqa: S101 (Switching has a candidate)
     return Move(
-        status=replace(s.status, phase=Phase.PROMOTING),
+        status=replace(s.status, phase=Phase.PROMOTING, pause=None),
         reason=Reason.PROMOTING,
         message=f"revision {candidate.revision} takes all requests",
         requeue_at=s.now,
@@ -98,6 +127,7 @@ def _shift(s: Situation, proof: Proof) -> Move:
         release_previous(s, s.status),
         candidate=replace(candidate, target_weight=TOTAL),
         step=replace(proof.step, sub=Sub.SHIFT, forced=False),
+        analysis=begun(s.spec),
     )
     return Move(
         status=status,

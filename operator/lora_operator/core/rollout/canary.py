@@ -2,6 +2,7 @@
 
     setWeight          Scale ► WaitReady ► Shift ► Confirm ► next step
     pause {seconds}    Bake, until its deadline
+    analyse {seconds}  Analyse, at least that long and until the verdict is Pass (judgement.py)
     pause {}           Paused (AwaitingPromote), until somebody says go or its time is over (approval.py)
     after the last     Scale to all replicas ► WaitReady ► (promote.py)
 
@@ -10,12 +11,15 @@ running streams. Edited steps: as long as those already taken are unchanged the 
 """
 
 from dataclasses import replace
+from datetime import timedelta
 
 from lora_operator.api.conditions import timestamp
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import CanaryStep, StrategyType
 from lora_operator.core.plan import Note
 from lora_operator.core.rollout.candidate import Proof, examine, give_up, until_proven, wait_for
+from lora_operator.core.rollout.comparing import begun
+from lora_operator.core.rollout.judgement import after_analysis
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import await_promote, hold, pause, resumed
 from lora_operator.core.rollout.promote import begin_promotion
@@ -31,6 +35,7 @@ __all__ = [
     "next_step",
     "not_showable",
     "pause_unshowable",
+    "repeat_step",
     "resume_steps",
     "steps_changed",
     "take_back",
@@ -45,6 +50,11 @@ def begin_steps(s: Situation) -> Move:
 def next_step(s: Situation) -> Move:
     """The running step is over."""
     return _enter(s, index=_index(_step(s)) + 1)
+
+
+def repeat_step(s: Situation) -> Move:
+    """The running step from its beginning."""
+    return _enter(s, index=_index(_step(s)))
 
 
 def finish_steps(s: Situation) -> Move:
@@ -122,6 +132,8 @@ def _advance(s: Situation, proof: Proof) -> Move:
             return until_proven(s, proof, reason=Reason.STEPPING) or _shift(s, proof)
         case Sub.SHIFT | Sub.CONFIRM:
             return confirm(s, proof, reason=Reason.STEPPING) or next_step(s)
+        case Sub.ANALYSE:
+            return _analyse(s, proof)
         case _:
             return _bake(s, proof)
 
@@ -163,21 +175,26 @@ def _enter_pause(s: Situation, *, step: Step, wanted: CanaryStep) -> Move:
         deadline = s.after(wanted.bake_seconds)
         message = f"{step.message}: weight {weight} is held until {timestamp(deadline)}"
         return _entered(s, step=replace(step, sub=Sub.BAKE, deadline=deadline, message=message))
+    if wanted.analyse_seconds is not None:
+        deadline = s.after(wanted.analyse_seconds)
+        message = f"{step.message}: weight {weight} is analysed until {timestamp(deadline)}"
+        return _entered(s, step=replace(step, sub=Sub.ANALYSE, deadline=deadline, message=message))
     step = replace(step, message=f"{step.message}: weight {weight} is held")
     waiting = replace(s, status=replace(s.status, step=step))
-    reason = Reason.AWAITING_PROMOTE if wanted.is_approval else Reason.NOT_SUPPORTED_YET
     until = None if wanted.timeout_seconds is None else s.after(wanted.timeout_seconds)
-    return await_promote(waiting, phase=Phase.STEPPING, until=until, reason=reason)
+    return await_promote(waiting, phase=Phase.STEPPING, until=until, reason=Reason.AWAITING_PROMOTE)
 
 
 def _entered(s: Situation, *, step: Step) -> Move:
     message = f"revision {_revision(s)}: {step.message}"
-    begun = s.status.phase is Phase.STEPPING  # the first step has the Event of the phase
+    running = s.status.phase is Phase.STEPPING  # the first step has the Event of the phase
     return Move(
-        status=replace(s.status, phase=Phase.STEPPING, pause=None, step=step),
+        status=replace(
+            s.status, phase=Phase.STEPPING, pause=None, step=step, analysis=s.status.analysis or begun(s.spec)
+        ),
         reason=Reason.STEPPING,
         message=message,
-        notes=(Note(type="Normal", reason=Reason.STEPPING, message=message),) if begun else (),
+        notes=(Note(type="Normal", reason=Reason.STEPPING, message=message),) if running else (),
         requeue_at=s.now,
     )
 
@@ -196,6 +213,24 @@ def _bake(s: Situation, proof: Proof) -> Move:
     if proof.step.deadline is None or s.now >= proof.step.deadline:
         return next_step(s)
     return wait_for(s, proof, reason=Reason.STEPPING, message=proof.step.message)
+
+
+def _analyse(s: Situation, proof: Proof) -> Move:
+    """At least its time, then until the verdict allows it; a worse candidate was given up before this is asked."""
+    step = proof.step
+    if proof.health.lost is not None:
+        return give_up(s, proof, lost=proof.health.lost)
+    if step.deadline is not None and s.now < step.deadline:
+        return wait_for(s, proof, reason=Reason.STEPPING, message=step.message)
+    seconds = s.spec.strategy.steps[_index(step)].analyse_seconds or 0
+    ended = s.now if step.deadline is None else step.deadline
+    more = max(0, s.spec.analysis.timeout_seconds - seconds)
+    return after_analysis(
+        s,
+        until=ended + timedelta(seconds=more),
+        waiting=lambda reason, lacks: wait_for(s, proof, reason=reason, message=f"{step.message}; {lacks}"),
+        go_on=next_step,
+    )
 
 
 def _step(s: Situation) -> Step:

@@ -24,10 +24,12 @@ from lora_operator.core.rollout.abtest import advance_test
 from lora_operator.core.rollout.approval import pause_or_resume
 from lora_operator.core.rollout.bluegreen import advance_switch
 from lora_operator.core.rollout.canary import advance_steps
+from lora_operator.core.rollout.comparing import Compared, compared
 from lora_operator.core.rollout.deletion import delete
 from lora_operator.core.rollout.facts import with_conditions, with_facts
 from lora_operator.core.rollout.goal import Block, Goal, goal_of
-from lora_operator.core.rollout.move import Move, Situation
+from lora_operator.core.rollout.judgement import judgement
+from lora_operator.core.rollout.move import Move, Situation, earliest
 from lora_operator.core.rollout.observed import Observed
 from lora_operator.core.rollout.pausing import SPEC_PAUSED, pause
 from lora_operator.core.rollout.prepare import advance_preparation
@@ -46,7 +48,9 @@ _WITH_REQUESTS = frozenset({Phase.STEPPING, Phase.TESTING, Phase.SWITCHING, Phas
 
 def decide(observed: Observed, *, now: datetime) -> Plan:
     """The next plan."""
-    s = Situation(observed=observed, status=with_facts(observed, observed.status), goal=goal_of(observed), now=now)
+    figures = compared(observed, with_facts(observed, observed.status), now=now)
+    observed = replace(observed, test=figures.test)
+    s = Situation(observed=observed, status=figures.status, goal=goal_of(observed), now=now)
     for rule in (
         delete,
         _unreadable,
@@ -57,14 +61,15 @@ def decide(observed: Observed, *, now: datetime) -> Plan:
         _refused,
         _superseded,
         _breaker,
+        judgement,
         pause_or_resume,
         _advance,
         _start,
     ):
         move = rule(s)
         if move is not None:
-            return _plan(s, move)
-    return _plan(s, _rest(s))
+            return _plan(s, move, figures)
+    return _plan(s, _rest(s), figures)
 
 
 def starting_goal(observed: Observed, *, now: datetime) -> Goal | None:
@@ -196,7 +201,7 @@ def _rest(s: Situation) -> Move:
     return steady(s, s.goal)
 
 
-def _plan(s: Situation, move: Move) -> Plan:
+def _plan(s: Situation, move: Move, figures: Compared) -> Plan:
     """The move with facts, conditions and the Event that tells of a change."""
     refusal = s.observed.refusal
     if refusal is not None and move.status.phase not in (Phase.ABORTING, Phase.ABORTED):
@@ -207,9 +212,9 @@ def _plan(s: Situation, move: Move) -> Plan:
         reason=str(move.reason),
         message=move.message,
         status=None if after == before.to_json() else after,
-        effects=move.effects,
-        notes=(*_change_note(s, move), *move.notes),
-        requeue_at=move.requeue_at,
+        effects=(*figures.collect, *move.effects, *figures.store),
+        notes=(*figures.notes, *_change_note(s, move), *move.notes),
+        requeue_at=earliest(move.requeue_at, figures.look_again),
         detail={"phase": f"{before.phase}→{status.phase}"},
     )
 

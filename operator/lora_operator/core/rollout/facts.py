@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from lora_operator.api.conditions import Condition, condition_of, merge_conditions
+from lora_operator.api.conditions import Condition, Status, condition_of, merge_conditions
 from lora_operator.api.reasons import Reason
+from lora_operator.core.analysis.verdict import Verdict
 from lora_operator.core.build.labels import selector_of
 from lora_operator.core.rollout.move import Move
 from lora_operator.core.rollout.observed import Observed
@@ -117,6 +118,23 @@ def _seldom(status: RolloutStatus, move: Move) -> Iterable[Condition]:
         yield Condition(type="RolledBack", status="True", reason=status.abort.reason, message=status.abort.message)
     elif status.abort is None and condition_of(status.conditions, type="RolledBack") is not None:
         yield Condition(type="RolledBack", status="False", reason=move.reason)
+    yield from _analysis(status, move)
     paused = status.phase is Phase.PAUSED
     if paused or condition_of(status.conditions, type="Paused") is not None:
         yield Condition(type="Paused", status="True" if paused else "False", reason=move.reason)
+
+
+_PASSED: Mapping[Verdict, tuple[Status, Reason]] = {
+    Verdict.PASS: ("True", Reason.ANALYSIS_PASSED),
+    Verdict.DEGRADED: ("False", Reason.ANALYSIS_FAILED),
+    Verdict.INSUFFICIENT_DATA: ("Unknown", Reason.INSUFFICIENT_DATA),
+}
+
+
+def _analysis(status: RolloutStatus, move: Move) -> Iterable[Condition]:
+    """Of the running comparison, afterwards of the last one; Unknown once another rollout has begun."""
+    if status.analysis is not None:
+        passed, reason = _PASSED[status.analysis.verdict]
+        yield Condition(type="AnalysisPassed", status=passed, reason=reason, message=status.analysis.message)
+    elif condition_of(status.conditions, type="AnalysisPassed") is not None:
+        yield Condition(type="AnalysisPassed", status="Unknown", reason=move.reason)

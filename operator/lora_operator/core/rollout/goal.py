@@ -20,7 +20,6 @@ from lora_operator.core.rollout.capacity import GpuNeed, gpu_need
 from lora_operator.core.rollout.memory import MemoryPlan, plan_memory
 from lora_operator.core.rollout.observed import Observed
 from lora_operator.core.rollout.status import Version
-from lora_operator.core.rollout.supported import unsupported
 
 __all__ = ["ROLLBACK_ACCEPTED", "Block", "Goal", "build_revision", "goal_of", "need_of"]
 
@@ -59,9 +58,6 @@ def goal_of(observed: Observed) -> Goal | Block:
     if observed.invalid is not None:
         return Block(reason=observed.invalid.reason, message=f"{observed.invalid}; correct the manifest", stalled=True)
     assert observed.spec is not None  # noqa: S101 (Observed: exactly one of spec and invalid)
-    gap = unsupported(observed.spec)
-    if gap is not None:
-        return Block(reason=gap.reason, message=str(gap), stalled=True)
     declared = _declared(observed, observed.spec)
     return _held(observed, declared) or declared
 

@@ -12,6 +12,7 @@ from typing import Any
 from lora_operator.api.deployment import Deployment
 from lora_operator.api.errors import Invalid
 from lora_operator.api.reasons import Reason
+from lora_operator.core.analysis.comparison import Comparison, Sample
 from lora_operator.core.build.owner import Owner
 from lora_operator.core.build.pod_template import PodSettings
 from lora_operator.core.build.profile import Profile
@@ -101,6 +102,8 @@ class RolloutSettings:
     health_retries: int
     health_timeout_seconds: int
     switch_delay_seconds: int
+    canary_weight: int  # of the first step where a canary names no steps
+    interval_seconds: int  # between two looks at the metrics where the spec is silent
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,9 @@ class Observed:
     supply: Supply | None = None  # None: not needed, or no rights to read it
     lack: Lack | None = None  # asked at a start alone; None: nothing is missing, or it cannot be known
     answers: Mapping[str, Answer] = field(default_factory=dict)  # by pod uid
+    comparison: Comparison | None = None  # stored sums of the running comparison; None: there are none
+    comparison_object: Mapping[str, Any] | None = None  # the ConfigMap they are in; None: not there, or not read
+    sample: Sample | None = None  # the newest look at the metrics, added to the sums or not
     foreign: tuple[str, ...] = ()  # objects of names we need that belong to somebody else, e.g. "Service shop/fin"
     test: Standing | None = None  # of the running A/B test; None: nothing was measured
     refusal: Refusal | None = None  # what the API server said to our last writes; None: it took them

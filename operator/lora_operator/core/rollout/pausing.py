@@ -5,6 +5,9 @@
     an approval       AwaitingPromote   ends with promote, or when its time is over (approval.py)
     a finished test   TestEnded         ends with promote or abort (abtest.py)
     edited steps      StepsChanged      ends with resume or promote, or when the edit is taken back (canary.py); a test's split too
+    a worse candidate AnalysisFailed    where no rollback is automatic; ends with promote-full or abort (judgement.py)
+    a wrong split     SampleRatioMismatch  ends with resume or promote
+    too little data   InsufficientData  ends with enough data, resume or promote
     too few pods      WeightNotReachable  ends when the plain Service can show the weight (canary.py)
 
 Not paused: a switch or a promotion that has begun, an abort, and a version that already gave up its GPU (that would only
@@ -46,9 +49,15 @@ _WORDS = {
     Reason.WEIGHT_NOT_REACHABLE: (
         "goes on by itself when the weight can be shown; or annotate loraops.dev/promote-full={revision}/<any word>, or abort"
     ),
-    Reason.NOT_SUPPORTED_YET: (
-        "the next step is an analysis, which is not built in this version; look at the metrics yourself and annotate "
-        "loraops.dev/promote={revision}/<any word> to go on, or abort"
+    Reason.ANALYSIS_FAILED: (
+        "annotate loraops.dev/abort={revision}/<any word> to go back, or loraops.dev/promote-full={revision}/<any word> to go on regardless"
+    ),
+    Reason.SAMPLE_RATIO_MISMATCH: (
+        "mend the router, then annotate loraops.dev/resume={revision}/<any word> to go on, or abort"
+    ),
+    Reason.INSUFFICIENT_DATA: (
+        "goes on by itself with enough data; or annotate loraops.dev/promote={revision}/<any word> to go on without, "
+        "loraops.dev/resume={revision}/<any word> to wait once more, or abort"
     ),
 }
 _PAUSABLE = {
@@ -56,7 +65,7 @@ _PAUSABLE = {
     Phase.REPLACING: frozenset({Sub.VERIFY}),
     Phase.STEPPING: frozenset(Sub),
     Phase.TESTING: frozenset(Sub),
-    Phase.SWITCHING: frozenset({Sub.WAIT_READY}),
+    Phase.SWITCHING: frozenset({Sub.WAIT_READY, Sub.ANALYSE}),
 }
 
 

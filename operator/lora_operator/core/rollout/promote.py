@@ -30,7 +30,7 @@ from lora_operator.core.rollout.upkeep import (
 )
 from lora_operator.core.rollout.weights import TOTAL
 
-__all__ = ["advance_promotion", "begin_promotion", "shifting"]
+__all__ = ["advance_promotion", "begin_promotion", "keep_both", "shifting"]
 
 # A route is confirmed before the last proxy has read it; no drain is shorter than that.
 SHORTEST_DRAIN_SECONDS = 5
@@ -67,7 +67,7 @@ def advance_promotion(s: Situation) -> Move:
     if status.previous is None:
         return _promoted(s, status, candidate)
     released = replace(s, status=release_previous(s, s.status))
-    return _keep(released, reason=Reason.PROMOTING, message="the version before the serving one is being stopped")
+    return keep_both(released, reason=Reason.PROMOTING, message="the version before the serving one is being stopped")
 
 
 def shifting(s: Situation, *, reason: Reason) -> Move | None:
@@ -84,7 +84,7 @@ def shifting(s: Situation, *, reason: Reason) -> Move | None:
         return _held_back(s, candidate) if dead and _stable_answers(s) else None
     blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
     message = "" if verdict is None else verdict.message
-    return _keep(
+    return keep_both(
         s,
         reason=verdict.reason if verdict is not None and blocked else reason,
         message=message or f"revision {candidate.revision} takes all traffic",
@@ -102,11 +102,12 @@ def _held_back(s: Situation, candidate: Version) -> Move:
     way = (
         "" if s.spec.rollback_automatic else f"; annotate loraops.dev/abort={candidate.revision}/<any word> to go back"
     )
-    held = _keep(s, reason=Reason.CAPACITY_LOST, message=message + way, warning=True)
+    held = keep_both(s, reason=Reason.CAPACITY_LOST, message=message + way, warning=True)
     return replace(held, stalled=not s.spec.rollback_automatic)
 
 
-def _keep(s: Situation, *, reason: Reason, message: str, warning: bool = False) -> Move:
+def keep_both(s: Situation, *, reason: Reason, message: str, warning: bool = False) -> Move:
+    """Both versions and the route as status says, with another look soon."""
     drain = drain_previous(s, s.status)
     return Move(
         status=drain.status,

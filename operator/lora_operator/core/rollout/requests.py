@@ -14,9 +14,10 @@ from lora_operator.api.strategy import StrategyType
 from lora_operator.core.rollout.abort import begin_abort
 from lora_operator.core.rollout.abtest import begin_test, in_test, promote_candidate
 from lora_operator.core.rollout.approval import approve
-from lora_operator.core.rollout.bluegreen import begin_switch
-from lora_operator.core.rollout.canary import finish_steps, next_step, resume_steps
+from lora_operator.core.rollout.bluegreen import begin_switch, promote_switched
+from lora_operator.core.rollout.canary import finish_steps, next_step, repeat_step, resume_steps
 from lora_operator.core.rollout.goal import ROLLBACK_ACCEPTED, Goal
+from lora_operator.core.rollout.judgement import accept_split
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pausing import PAUSE_REQUESTED, SPEC_PAUSED, may_pause, pause, resumed
 from lora_operator.core.rollout.status import IN_FLIGHT, Phase, Request, RolloutStatus, Sub
@@ -68,11 +69,32 @@ def _resume(s: Situation) -> Move | str:
         return Move(status=resumed(s), reason=Reason.PENDING, message="resumed by request", requeue_at=s.now)
     if reason == Reason.STEPS_CHANGED:
         return begin_test(s) if s.spec.strategy.type is StrategyType.AB_TEST else resume_steps(_unforced(s))
-    if reason == SPEC_PAUSED:
-        return "spec.paused is true; set it to false"
-    if reason == Reason.WEIGHT_NOT_REACHABLE:
-        return "the weight cannot be shown; see condition Ready for the ways out"
-    return "it waits for promote" if reason else "it is not paused"
+    if reason == Reason.SAMPLE_RATIO_MISMATCH:
+        accepted = accept_split(s)
+        return Move(status=resumed(accepted), reason=Reason.PENDING, message="resumed by request", requeue_at=s.now)
+    if reason == Reason.INSUFFICIENT_DATA:
+        return _waits_once_more(s)
+    return _NOT_RESUMED.get(reason, "it waits for promote")
+
+
+_NOT_RESUMED = {
+    "": "it is not paused",
+    SPEC_PAUSED: "spec.paused is true; set it to false",
+    Reason.ANALYSIS_FAILED: "the candidate is worse; ask for abort, or for promote-full to go on regardless",
+    Reason.WEIGHT_NOT_REACHABLE: "the weight cannot be shown; see condition Ready for the ways out",
+}
+
+
+def _waits_once_more(s: Situation) -> Move:
+    step = s.status.step
+    if step is not None and step.index is not None:
+        return repeat_step(s)
+    status = resumed(s)
+    later = s.after(s.spec.analysis.timeout_seconds)
+    step = None if status.step is None else replace(status.step, deadline=later)
+    return Move(
+        status=replace(status, step=step), reason=Reason.PENDING, message="resumed by request", requeue_at=s.now
+    )
 
 
 def _unforced(s: Situation) -> Situation:
@@ -85,16 +107,22 @@ def _promote(s: Situation) -> Move | str:
     """Ends the current pause, whatever it waits for; only spec.paused is ended by the spec alone."""
     reason, step = _pause_reason(s), s.status.step
     sub = None if step is None else step.sub
+    if reason == Reason.INSUFFICIENT_DATA:
+        return approve(s)
     if reason:
         waits = sub is Sub.AWAIT_PROMOTE and reason not in (SPEC_PAUSED, Reason.STEPS_CHANGED)
         return approve(s) if waits else _resume(s)
-    if s.status.phase is Phase.STEPPING and sub is Sub.BAKE:
-        return next_step(s)
-    if s.status.phase is Phase.PREPARING and sub is Sub.DELAY:
-        return begin_switch(s)
-    if s.status.phase is Phase.TESTING and sub is Sub.TEST:
-        return promote_candidate(s)
-    return f"phase {s.status.phase} has no pause to end"
+    go_on = None if sub is None else _ENDED_BY_PROMOTE.get((s.status.phase, sub))
+    return f"phase {s.status.phase} has no pause to end" if go_on is None else go_on(s)
+
+
+_ENDED_BY_PROMOTE: dict[tuple[Phase, Sub], Callable[[Situation], Move]] = {
+    (Phase.STEPPING, Sub.BAKE): next_step,
+    (Phase.STEPPING, Sub.ANALYSE): next_step,
+    (Phase.PREPARING, Sub.DELAY): begin_switch,
+    (Phase.TESTING, Sub.TEST): promote_candidate,
+    (Phase.SWITCHING, Sub.ANALYSE): promote_switched,
+}
 
 
 def _promote_full(s: Situation) -> Move | str:
@@ -107,6 +135,8 @@ def _promote_full(s: Situation) -> Move | str:
     stepwise = step is not None and step.index is not None
     if stepwise and s.status.phase in (Phase.STEPPING, Phase.PAUSED):
         return finish_steps(s)
+    if step is not None and step.index is None and step.sub is Sub.ANALYSE:
+        return promote_switched(s)
     proven = step is not None and step.sub in (Sub.AWAIT_PROMOTE, Sub.DELAY)
     return (
         begin_switch(s) if proven else f"the candidate is not proven yet, or phase {s.status.phase} goes on by itself"

@@ -14,6 +14,7 @@ from lora_operator.core.build.revision import Revision
 from lora_operator.core.plan import Note
 from lora_operator.core.rollout.capacity import Fit, GpuNeed, fit_of
 from lora_operator.core.rollout.children import keep_revision
+from lora_operator.core.rollout.comparing import unknown_metric
 from lora_operator.core.rollout.goal import Block, Goal, build_revision, need_of
 from lora_operator.core.rollout.move import Move, Situation, earliest
 from lora_operator.core.rollout.replace import downtime_note
@@ -89,9 +90,10 @@ def _opened(s: Situation, goal: Goal, *, sub: Sub) -> RolloutStatus:
         step=Step(sub=sub, started_at=s.now, deadline=deadline, scale=0 if stepwise else None),
         abort=None,
         pause=None,
+        analysis=None,
         held_revision=s.status.held_revision if goal.held else "",
         downtime=Downtime(since=s.now) if sub is Sub.STABLE_DOWN else s.status.downtime,
-        effective=_effective(goal),
+        effective=_effective(s, goal),
     )
 
 
@@ -160,6 +162,9 @@ def _refused(s: Situation, revision: Revision) -> Block | None:
     lack = s.observed.lack
     if lack is not None:
         return Block(reason=lack.reason, message=lack.message, stalled=True)
+    message = unknown_metric(s.spec) if _beside(s) else ""
+    if message:
+        return Block(reason=Reason.UNKNOWN_METRIC, message=message, stalled=True)
     message = untestable(s.spec) if _beside(s) else ""
     if message:
         return Block(reason=Reason.INVALID, message=message, stalled=True)
@@ -168,8 +173,10 @@ def _refused(s: Situation, revision: Revision) -> Block | None:
     return Block(reason=Reason.WEIGHT_NOT_REACHABLE, message=message, stalled=True) if message else None
 
 
-def _effective(goal: Goal) -> dict[str, object]:
-    return {"forceDeploy": {"adapter": goal.adapter, "gates": list(goal.forced)}} if goal.forced else {}
+def _effective(s: Situation, goal: Goal) -> dict[str, object]:
+    strategy = s.spec.strategy
+    forced = {"forceDeploy": {"adapter": goal.adapter, "gates": list(goal.forced)}} if goal.forced else {}
+    return forced | ({"steps": [dict(step.raw or {}) for step in strategy.steps]} if strategy.default_steps else {})
 
 
 def _forced(goal: Goal) -> tuple[Note, ...]:

@@ -11,10 +11,12 @@ from enum import StrEnum
 from typing import Any
 
 from lora_operator.api.conditions import timestamp
+from lora_operator.core.analysis.verdict import Verdict
 
 __all__ = [
     "IN_FLIGHT",
     "Abort",
+    "Analysis",
     "Downtime",
     "HistoryEntry",
     "Pause",
@@ -72,6 +74,7 @@ class Sub(StrEnum):
     WAIT_READY = "WaitReady"  # … start and are asked
     SHIFT = "Shift"  # the route is written until it is confirmed
     CONFIRM = "Confirm"  # … its controller has to take it
+    ANALYSE = "Analyse"  # … and what the metrics say decides
     BAKE = "Bake"  # the weight is held for a time
     TEST = "Test"  # ABTest: the split is held until a winner is known, or the time is over
     CAPACITY = "Capacity"  # an abort first sees to the old version's pods
@@ -137,6 +140,23 @@ class Abort:
 
 
 @dataclass(frozen=True)
+class Analysis:
+    """What the comparison of candidate and stable said last. `metrics`: verdict and figures of each."""
+
+    verdict: Verdict
+    message: str = ""
+    mismatch: str = ""  # how requests are split otherwise than declared; empty: they are not
+    accepted: str = ""  # the stage in which somebody said that such a split is fine
+    metrics: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def evidence(self) -> Mapping[str, Any]:
+        """Figures of what was found worse."""
+        worse = (metric for metric in self.metrics if metric.get("verdict") == Verdict.DEGRADED)
+        return next(worse, {})
+
+
+@dataclass(frozen=True)
 class Downtime:
     """Declared by Replace without a free GPU. `seconds` of the last one that is over; `since` while it lasts."""
 
@@ -184,6 +204,7 @@ class RolloutStatus:
     pause: Pause | None = None
     abort: Abort | None = None
     last_requests: Mapping[str, Request] = field(default_factory=dict)
+    analysis: Analysis | None = None  # None: nothing was compared since the last start
     downtime: Downtime = Downtime()
     endpoints: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
@@ -213,6 +234,7 @@ class RolloutStatus:
                 verb: Request(value=item["value"], time=_required(item["time"]), result=item["result"])
                 for verb, item in (raw.get("lastRequests") or {}).items()
             },
+            analysis=_analysis(raw.get("analysis")),
             downtime=Downtime(seconds=downtime.get("seconds", 0), since=moment(downtime.get("since"))),
             endpoints=tuple(raw.get("endpoints") or ()),
             history=tuple(_history(item) for item in raw.get("history") or ()),
@@ -241,6 +263,7 @@ class RolloutStatus:
                 for verb, request in sorted(self.last_requests.items())
             }
             or None,
+            "analysis": _analysis_json(self.analysis),
             "downtime": _compact({"seconds": self.downtime.seconds, "since": _stamp(self.downtime.since)}),
             "endpoints": list(self.endpoints) or None,
             "history": [_history_json(entry) for entry in self.history] or None,
@@ -253,7 +276,7 @@ class RolloutStatus:
 _KNOWN = frozenset(
     {
         "observedGeneration", "phase", "conditions", "replicas", "selector", "stable", "candidate", "previous", "heldRevision", "step",
-        "pause", "abort", "lastRequests", "downtime", "endpoints", "history", "effective", "profileOutdated",
+        "pause", "abort", "lastRequests", "analysis", "downtime", "endpoints", "history", "effective", "profileOutdated",
     }
 )  # fmt: skip
 
@@ -392,6 +415,31 @@ def _abort_json(abort: Abort | None) -> dict[str, Any] | None:
         return None
     parts = {"revision": abort.revision, "reason": abort.reason, "message": abort.message}
     return parts | ({"evidence": dict(abort.evidence)} if abort.evidence else {})
+
+
+def _analysis(raw: Mapping[str, Any] | None) -> Analysis | None:
+    if not raw or raw.get("verdict") not in list(Verdict):
+        return None
+    return Analysis(
+        verdict=Verdict(raw["verdict"]),
+        message=raw.get("message", ""),
+        mismatch=raw.get("mismatch", ""),
+        accepted=raw.get("accepted", ""),
+        metrics=tuple(raw.get("metrics") or ()),
+    )
+
+
+def _analysis_json(analysis: Analysis | None) -> dict[str, Any] | None:
+    if analysis is None:
+        return None
+    parts = {
+        "verdict": str(analysis.verdict),
+        "message": analysis.message or None,
+        "mismatch": analysis.mismatch or None,
+        "accepted": analysis.accepted or None,
+        "metrics": [dict(metric) for metric in analysis.metrics] or None,
+    }
+    return _compact(parts)
 
 
 def _history(raw: Mapping[str, Any]) -> HistoryEntry:

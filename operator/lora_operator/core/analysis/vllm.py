@@ -1,0 +1,77 @@
+"""vLLM's metric names, and what they say about requests.
+
+    http_requests_total{handler,status}          requests and those that ended with 5xx, as the HTTP server saw them
+    vllm:request_success_total{finished_reason}  the same from the engine, where the HTTP server does not count
+    vllm:num_requests_running, _waiting          requests that are not answered yet
+    vllm:e2e_request_latency_seconds             Duration
+    vllm:time_to_first_token_seconds             TTFT
+
+Other runtimes that expose these names are read in the same way. A 4xx is the client's own mistake and no error here.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lora_operator.api.analysis import Of
+from lora_operator.core.analysis.counters import Counters, Histogram
+
+__all__ = ["NAMES", "Series", "counters_of"]
+
+_HTTP = "http_requests_total"
+_FINISHED = "vllm:request_success_total"
+_WAITING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+_TIMES = {Of.DURATION: "vllm:e2e_request_latency_seconds", Of.TTFT: "vllm:time_to_first_token_seconds"}
+_BUCKETS = {f"{name}_bucket": of for of, name in _TIMES.items()}
+NAMES = (_HTTP, _FINISHED, *_WAITING, *_BUCKETS)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of the exposition."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+def counters_of(series: Iterable[Series], *, handlers: Iterable[str]) -> Counters | None:
+    """What one pod has counted; None when it says nothing that we know. `handlers`: the runtime's own paths that count."""
+    known = [line for line in series if line.name in NAMES and math.isfinite(line.value)]
+    if not any(line.name in (_HTTP, _FINISHED) or line.name in _BUCKETS for line in known):
+        return None
+    paths = frozenset(handlers)
+    http = [line for line in known if line.name == _HTTP and line.labels.get("handler") in paths]
+    engine = [line for line in known if line.name == _FINISHED]
+    counted = http or engine
+    return Counters(
+        requests=sum(line.value for line in counted),
+        errors=sum(line.value for line in counted if _failed(line)),
+        in_flight=sum(line.value for line in known if line.name in _WAITING),
+        times=_times(known),
+    )
+
+
+def _failed(line: Series) -> bool:
+    if line.name == _HTTP:
+        return line.labels.get("status", "").startswith("5")
+    return line.labels.get("finished_reason") == "error"
+
+
+def _times(known: Iterable[Series]) -> dict[Of, Histogram]:
+    """Series of several engines in one pod are added up."""
+    found: dict[Of, dict[float, float]] = {}
+    for line in known:
+        of = _BUCKETS.get(line.name)
+        edge = _edge(line.labels.get("le", ""))
+        if of is not None and edge is not None:
+            buckets = found.setdefault(of, {})
+            buckets[edge] = buckets.get(edge, 0.0) + line.value
+    return {of: Histogram(dict(sorted(buckets.items()))) for of, buckets in found.items() if math.inf in buckets}
+
+
+def _edge(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
