@@ -1,15 +1,16 @@
 """lora_client: LoRA adapters on a cluster, from Python. See docs/sdk.md.
 
-Importing it costs nothing: the Kubernetes client is loaded when a connection is made.
+Importing it costs nothing: aiohttp is loaded when a request is made.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lora_client.adapter import Adapter, Gate
     from lora_client.assignment import assign, bucket, match_headers
     from lora_client.client import LoRAClient
-    from lora_client.connection import Context, list_contexts
+    from lora_client.deployment import Deployment, Finished, Request, Revision, Version
     from lora_client.errors import (
         ClientError,
         Conflict,
@@ -23,24 +24,27 @@ if TYPE_CHECKING:
         Unauthorized,
         Unavailable,
     )
+    from lora_client.kubeconfig import Context, list_contexts
     from lora_client.logs import LogLine, Progress
     from lora_client.names import Verb
-    from lora_client.resource import Adapter, Condition, Deployment, Finished, Gate, Request, Revision, Version
+    from lora_client.resource import Condition
     from lora_client.retrying import Backoff
     from lora_client.sync import SyncLoRAClient
     from lora_client.workflow import AdapterSource, Workflow, WorkflowRequest, WorkflowState
 
 _HOME = {
+    "adapter": ["Adapter", "Gate"],
     "assignment": ["assign", "bucket", "match_headers"],
     "client": ["LoRAClient"],
-    "connection": ["Context", "list_contexts"],
+    "kubeconfig": ["Context", "list_contexts"],
+    "deployment": ["Deployment", "Finished", "Request", "Revision", "Version"],
     "errors": [
         "ClientError", "Conflict", "Forbidden", "Invalid", "NoCluster", "NotFound", "NotInstalled", "Refused", "TimedOut", "Unauthorized",
         "Unavailable",
     ],
     "logs": ["LogLine", "Progress"],
     "names": ["Verb"],
-    "resource": ["Adapter", "Condition", "Deployment", "Finished", "Gate", "Request", "Revision", "Version"],
+    "resource": ["Condition"],
     "retrying": ["Backoff"],
     "sync": ["SyncLoRAClient"],
     "workflow": ["AdapterSource", "Workflow", "WorkflowRequest", "WorkflowState"],

@@ -1,9 +1,9 @@
 """The validation report: the summary lies in the adapter's status, the whole report beside the artifact on its claim."""
 
+from lora_client.adapter import Adapter
 from lora_client.api import Api
 from lora_client.claim_pod import ROOT, claim_pod, find_image
 from lora_client.errors import Invalid, Refused
-from lora_client.resource import Adapter
 from lora_client.sources import parse_claim_path
 
 __all__ = ["FORMATS", "read_report"]

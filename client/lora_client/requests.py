@@ -8,9 +8,9 @@ rollback-to                                 ─► what served before; during a 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lora_client.deployment import Deployment, Revision, Version
 from lora_client.errors import Refused, not_found
 from lora_client.names import Verb
-from lora_client.resource import Deployment, Revision, Version
 
 __all__ = ["default_revision", "parse_revisions", "request_patch"]
 

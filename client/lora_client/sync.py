@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack
 from typing import Any, Literal, Self, TypeVar
 
+from lora_client.adapter import Adapter
 from lora_client.client import LoRAClient
+from lora_client.deployment import Deployment, Request, Revision
 from lora_client.logs import LogLine
 from lora_client.names import Kind, Verb
-from lora_client.resource import Adapter, Deployment, Request, Revision
 from lora_client.workflow import Workflow, WorkflowRequest
 
 __all__ = ["SyncLoRAClient"]

@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lora_client.adapter import Adapter
+from lora_client.deployment import Deployment
 from lora_client.errors import Invalid
 from lora_client.names import (
     ADAPTER,
@@ -25,7 +27,6 @@ from lora_client.names import (
     DeploymentPhase,
     Reason,
 )
-from lora_client.resource import Adapter, Deployment
 from lora_client.sources import parse_claim_path
 
 __all__ = [

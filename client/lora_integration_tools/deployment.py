@@ -7,10 +7,10 @@ of one that exists only what the configuration says is changed, so that its runt
 from collections.abc import Mapping
 from typing import Any
 
-from lora_client.client import split_deployment_id
+from lora_client.deployment import Deployment
 from lora_client.errors import ClientError, Invalid, NotFound
 from lora_client.names import LORA_DEPLOYMENT
-from lora_client.resource import Deployment
+from lora_client.resource_client import split_deployment_id
 from lora_client.sync import SyncLoRAClient
 from lora_integration_tools.answers import Answer
 from lora_integration_tools.records import DeploymentConfiguration, DeploymentResult

@@ -4,9 +4,10 @@ import logging
 from typing import Any
 from uuid import uuid4
 
-from lora_client.client import LoRAClient, split_deployment_id
+from lora_client.client import LoRAClient
 from lora_client.errors import ClientError
 from lora_client.logs import Progress
+from lora_client.resource_client import split_deployment_id
 from lora_client.sources import parse_claim_path, parse_source
 from lora_client.sync import SyncLoRAClient
 from lora_client.workflow import AdapterSource, Workflow, WorkflowRequest

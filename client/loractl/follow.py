@@ -103,7 +103,7 @@ class _JobReader:
         self._task = asyncio.create_task(self._lines(job, sight))
 
     async def _lines(self, job: str, sight: Sight) -> None:
-        from lora_client.logs import job_lines  # noqa: PLC0415 - as kubernetes.aio
+        from lora_client.logs import job_lines  # noqa: PLC0415 - as aiohttp
 
         try:
             async for line in job_lines(

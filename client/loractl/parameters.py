@@ -9,8 +9,9 @@ from lora_client.names import ADAPTER, LORA_DEPLOYMENT, Kind
 from loractl.completion import complete_adapters, complete_deployments, complete_either
 
 if TYPE_CHECKING:
+    from lora_client.adapter import Adapter
     from lora_client.client import LoRAClient
-    from lora_client.resource import Adapter, Deployment
+    from lora_client.deployment import Deployment
 
 __all__ = [
     "AdapterName", "AllNamespaces", "DeploymentName", "EitherName", "Pair", "Timeout", "WatchOption", "find_pair", "kind_named",

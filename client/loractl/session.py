@@ -55,7 +55,7 @@ class Session:
 
     def move_to(self, namespace: str) -> None:
         """Works in another namespace from now on: that of a manifest which names its own."""
-        self.client.api.connection = replace(self.client.api.connection, namespace=namespace)
+        self.client.api.move_to(namespace)
         self.place = replace(self.place, namespace=namespace)
 
 
@@ -103,7 +103,7 @@ def run_in(place: Place, body: Callable[[Session], Awaitable[int | None]], *, fo
 
 
 def _connect(place: Place) -> "AbstractAsyncContextManager[LoRAClient]":
-    from lora_client.client import LoRAClient  # noqa: PLC0415 - kubernetes.aio is slow to import
+    from lora_client.client import LoRAClient  # noqa: PLC0415 - aiohttp is slow to import
 
     return LoRAClient.connect(
         kubeconfig=place.kubeconfig or None,

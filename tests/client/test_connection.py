@@ -1,15 +1,22 @@
 """Which cluster is meant, as kubectl decides it, and what is said when there is none."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from devcluster.addresses import Instance
+from devcluster.certificates import write_certificates
 from lora_client import connection
+from lora_client.api import Api
 from lora_client.client import LoRAClient
-from lora_client.connection import list_contexts, load_connection
+from lora_client.connection import Connection, list_contexts, load_connection
 from lora_client.errors import Invalid, NoCluster, NotFound, NotInstalled, Unauthorized
+from lora_client.names import ADAPTER, LORA_DEPLOYMENT
 from lora_client.retrying import Backoff
+from lora_client.watching import watch_objects
+from tests.client.objects import deployment
 from tests.fakes.api_server import FakeApiServer, write_kubeconfig
 
 
@@ -87,17 +94,30 @@ async def test_an_explicit_kubeconfig_must_exist(tmp_path: Path) -> None:
 async def test_in_a_pod_the_service_account_and_its_namespace_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kubernetes.aio.config import incluster_config  # noqa: PLC0415 - slow, and only this test looks inside
-
-    for name, content in {"token": "t", "ca.crt": "ca", "namespace": "team-a"}.items():
+    pod = Instance(name="pod", slot=0, home=tmp_path)
+    write_certificates(pod, nodes=0)
+    authority = (pod.directory / "pki" / "ca.crt").read_text(encoding="utf-8")
+    for name, content in {"token": "t\n", "ca.crt": authority, "namespace": "team-a"}.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     monkeypatch.setattr(connection, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
     found = await load_connection()
     assert (found.server, found.namespace, found.context) == ("https://10.0.0.1:443", "team-a", "")
+    assert found.login.headers == (("Authorization", "Bearer t"),)
+    assert found.login.tls is not None
+    assert len(found.login.tls.get_ca_certs()) == 1
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    assert (await load_connection()).server == "https://[fd00::1]:443"
+
+
+async def test_in_a_pod_whose_authority_is_broken_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("token", "ca.crt"):
+        (tmp_path / name).write_text("broken", encoding="utf-8")
+    monkeypatch.setattr(connection, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(NoCluster, match="ServiceAccount cannot be used"):
+        await load_connection()
 
 
 async def test_a_cluster_that_is_not_running_is_told_quickly_with_its_address(
@@ -129,3 +149,46 @@ async def test_renewed_credentials_are_taken_up_without_a_word(
     api.token = "fresh"
     write_kubeconfig(kubeconfig, server=server, token="fresh")
     assert await client.list_adapters() == []
+
+
+async def test_many_tasks_that_meet_a_401_together_fetch_new_credentials_once(
+    api: FakeApiServer, server: str, kubeconfig: Path, quick: Backoff
+) -> None:
+    loads = 0
+
+    async def reconnect() -> Connection:
+        nonlocal loads
+        loads += 1
+        await asyncio.sleep(0.05)  # as a login program does: everybody else meets the 401 meanwhile
+        return await load_connection(kubeconfig=write_kubeconfig(kubeconfig, server=server, token="fresh"))
+
+    async with Api(await load_connection(kubeconfig=kubeconfig), backoff=quick, reconnect=reconnect) as connected:
+        connected.move_to("trading")
+        api.put(LORA_DEPLOYMENT, deployment("one"), namespace="trading")
+        changes = aiter(watch_objects(connected, LORA_DEPLOYMENT, namespace="trading"))
+        assert (await anext(changes)).type == "Added"
+        following = asyncio.ensure_future(anext(changes))  # a stream that was opened with the old token
+        api.token = "fresh"
+        found = await asyncio.gather(*(connected.list(ADAPTER, namespace="trading") for _ in range(20)))
+        assert (found, loads) == ([[]] * 20, 1)
+        assert connected.connection.namespace == "trading"
+        api.put(LORA_DEPLOYMENT, deployment("two"), namespace="trading")
+        async with asyncio.timeout(20):
+            assert (await following).object["metadata"]["name"] == "two"
+
+
+async def test_credentials_that_are_refused_again_are_not_fetched_for_ever(
+    api: FakeApiServer, kubeconfig: Path, quick: Backoff
+) -> None:
+    loads = 0
+
+    async def reconnect() -> Connection:
+        nonlocal loads
+        loads += 1
+        return await load_connection(kubeconfig=kubeconfig)
+
+    api.token = "another"
+    async with Api(await load_connection(kubeconfig=kubeconfig), backoff=quick, reconnect=reconnect) as connected:
+        with pytest.raises(Unauthorized, match="log in again"):
+            await connected.list(ADAPTER, namespace="finance")
+    assert loads == 1

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from lora_client.adapter import Adapter
+from lora_client.deployment import Deployment
 from lora_client.names import ANNOTATION_WORKFLOW_DEPLOYMENT, LABEL_CANCELLED, LABEL_WORKFLOW
-from lora_client.resource import Adapter, Deployment
 from lora_client.workflow import state_of
 from lora_integration_tools.exit_codes import exit_code_of
 from tests.client.objects import adapter, conditions, deployment, finished, version

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from lora_client.client import LoRAClient, split_deployment_id
+from lora_client.client import LoRAClient
 from lora_client.errors import Invalid, NotFound, Refused, TimedOut
 from lora_client.names import ADAPTER, CONTROLLER_REVISION, LORA_DEPLOYMENT, Verb
+from lora_client.resource_client import split_deployment_id
 from tests.client.objects import adapter, conditions, deployment, finished, stored_revision, version
 from tests.fakes.api_server import FakeApiServer
 

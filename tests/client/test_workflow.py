@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 
+from lora_client.adapter import Adapter
 from lora_client.client import LoRAClient
+from lora_client.deployment import Deployment
 from lora_client.errors import Invalid, NotFound, Refused, TimedOut
 from lora_client.names import ADAPTER, ANNOTATION_WORKFLOW_DEPLOYMENT, LABEL_CANCELLED, LABEL_WORKFLOW, LORA_DEPLOYMENT
-from lora_client.resource import Adapter, Deployment
 from lora_client.workflow import AdapterSource, Workflow, WorkflowRequest, WorkflowState, state_of
 from tests.client.objects import adapter, conditions, deployment, finished, version
 from tests.fakes.api_server import FakeApiServer
@@ -255,7 +256,7 @@ async def shown(seen: list[str], count: int) -> None:
 async def test_without_the_right_to_watch_a_workflow_is_still_followed(
     client: LoRAClient, api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_client.client.LOOK_ANYWAY_SECONDS", 0.05)
+    monkeypatch.setattr("lora_client.workflow_client.LOOK_ANYWAY_SECONDS", 0.05)
     api.fail(403, times=99, match="watch=true")
     running = asyncio.ensure_future(client.run_workflow(request(deploy=False), timeout_seconds=20))
     while not api.objects:

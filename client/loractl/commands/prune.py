@@ -145,7 +145,7 @@ async def _finished(session: Session, name: str) -> None:
 
 
 async def _entries(session: Session, name: str) -> list[dict[str, Any]]:
-    from lora_client.logs import job_lines  # noqa: PLC0415 - as kubernetes.aio
+    from lora_client.logs import job_lines  # noqa: PLC0415 - as aiohttp
 
     lines = [
         line.text async for line in job_lines(session.client.api, namespace=session.namespace, job=name, follow=False)
