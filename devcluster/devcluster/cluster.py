@@ -26,6 +26,7 @@ from devcluster.certificates import write_certificates
 from devcluster.images import Images
 from devcluster.mounts import remove_cgroups, unmount_below
 from devcluster.network import enter, make_network, remove_network
+from devcluster.pod_networks import remove_pod_networks
 from devcluster.processes import Processes
 from devcluster.programs import MissingPrerequisite, gateway_api_crds, install_packages, make_programs, wheel_binary
 
@@ -259,7 +260,7 @@ class Cluster:
     # -- down -----------------------------------------------------------------------------------------------------------
 
     def down(self) -> None:
-        """Processes, mounts, namespace, cgroups and the instance's directory; caches stay."""
+        """Processes, mounts, namespaces (the pods' too), cgroups and the instance's directory; caches stay."""
         with self._locked():
             if self.processes.alive("apiserver"):
                 self._step("pods", self._stop_pods)
@@ -269,6 +270,7 @@ class Cluster:
     def _remove_traces(self) -> None:
         unmount_below(self.instance.directory)
         remove_cgroups()
+        remove_pod_networks(self.instance)
         remove_network(self.instance)
         shutil.rmtree(self.instance.directory, ignore_errors=True)
 
