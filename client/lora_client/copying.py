@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lora_client.api import Api
-from lora_client.claim_pod import ROOT, ClaimPod, claim_pod, find_image
+from lora_client.claim_pod import ROOT, ClaimPod, claim_pod
 from lora_client.errors import Invalid, Unavailable
+from lora_client.job_image import find_job_image
 from lora_client.logs import Progress
 from lora_client.sources import ClaimPath
 
@@ -92,7 +93,7 @@ async def copy_directory(
     """Copies a model or adapter directory below `sources/` of the store.
 
     Args:
-        image: the job image; None finds it (claim_pod.py).
+        image: the job image; None finds it (job_image.py).
         progress: called about twice a second.
 
     Raises:
@@ -103,7 +104,7 @@ async def copy_directory(
     files, digest = await asyncio.to_thread(_measure, directory)
     total = sum(file.size for file in files)
     place = ClaimPath(store.claim, f"{store.path}/sources/{digest.removeprefix('sha256:')[:16]}/{directory.name}")
-    chosen = await find_image(api, namespace=namespace, given=image)
+    chosen = await find_job_image(api, namespace=namespace, given=image)
     async with claim_pod(api, namespace=namespace, claim=store.claim, image=chosen, read_only=False) as pod:
         target = f"{ROOT}/{place.path}"
         if (await pod.run("python", "-c", PRESENT, target)).strip() == b"yes":

@@ -15,11 +15,19 @@ from lora_client.api import Api, path_of
 from lora_client.errors import Refused, Unavailable
 from lora_client.names import POD
 
-__all__ = ["execute"]
+__all__ = ["CommandFailed", "execute"]
 
 STDIN, STDOUT, STDERR, END, CLOSE = 0, 1, 2, 3, 255
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 LAST_WORDS = 1000
+
+
+class CommandFailed(Refused):
+    """`words` are the command's own last ones."""
+
+    def __init__(self, command: str, words: str) -> None:
+        super().__init__(f"{command} in the pod failed: {words}")
+        self.words = words
 
 
 @dataclass
@@ -35,7 +43,7 @@ async def execute(
     """What the command wrote to stdout.
 
     Raises:
-        Refused: the command failed; with its last words.
+        CommandFailed: with its last words.
         Unavailable: the connection broke before it ended.
     """
     query = [("container", container), ("stdout", "true"), ("stderr", "true")]
@@ -98,4 +106,4 @@ def _result(answer: _Answer, *, command: list[str]) -> bytes:
     if answer.end.get("status") == "Success":
         return bytes(answer.stdout)
     words = bytes(answer.stderr or answer.stdout).decode(errors="replace").strip()[-LAST_WORDS:]
-    raise Refused(f"{command[0]} in the pod failed: {words or answer.end.get('message', 'no words')}")
+    raise CommandFailed(command[0], words or str(answer.end.get("message") or "no words"))

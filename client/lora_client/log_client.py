@@ -1,7 +1,7 @@
 """What Jobs and serving pods write, and the validation report."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from lora_client.adapter import Adapter
 from lora_client.errors import Invalid
@@ -77,13 +77,15 @@ class LogClient(ResourceClient):
         namespace: str | None = None,
         format: str = "json",  # noqa: A002 (what people call it)
         image: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> bytes:
         """The last validation's report, `json`, `html` or `rows`, read from the claim through a short-lived pod.
 
-        The scores and gates are in `adapter.validation` already; this is the whole of it, item by item.
+        The scores and gates are in `adapter.validation` already; this is the whole of it, item by item. `say` is told what is
+        being waited for. Raises as read_report (report.py).
         """
         adapter = await self.get_adapter(name, namespace=namespace)
-        return await read_report(self.api, adapter, format=format, image=image)
+        return await read_report(self.api, adapter, format=format, image=image, say=say)
 
 
 def _building(adapter: Adapter) -> bool:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from lora_client.errors import ClientError
-from loractl.commands import doctor, find, local, look, prune, request, workflow
+from loractl.commands import doctor, find, local, look, prune, report, request, workflow
 from loractl.place import Place
 from loractl.session import Context, Debug, Interrupted, Kubeconfig, Namespace
 from loractl.verdict import BAD_INPUT, INFRASTRUCTURE
@@ -25,6 +25,10 @@ from loractl.verdict import BAD_INPUT, INFRASTRUCTURE
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+PLUGIN_COMPLETION = (
+    "kubectl completes this plugin itself, by the program kubectl_complete-lora beside it, once kubectl's own completion is set up "
+    "(kubectl completion --help); for loractl run: loractl --install-completion"
+)
 
 
 class Sentences(TyperGroup):
@@ -85,7 +89,7 @@ def _root(
     ctx.obj = Place(context=context, kubeconfig=kubeconfig, namespace=namespace, debug=debug)
 
 
-for module in (workflow, find, look, request, doctor, prune, local):
+for module in (workflow, find, look, report, request, doctor, prune, local):
     module.register(app)
 
 
@@ -128,4 +132,7 @@ def _help_of(error: TyperException) -> str:
 def main() -> None:
     """Console script, under either of its names."""
     plugin = Path(sys.argv[0]).name.startswith("kubectl")
+    if plugin and {"--install-completion", "--show-completion"} & set(sys.argv):
+        sys.stderr.write(f"kubectl lora: {PLUGIN_COMPLETION}\n")
+        sys.exit(BAD_INPUT)
     app(prog_name="kubectl lora" if plugin else "loractl")

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from loractl.ages import duration
 from loractl.columns import one_line
+from loractl.comparison import comparison_lines, verdicts
 from loractl.objects import message_of, name_of, reason_of, status_of
 from loractl.output import coloured
 from loractl.pages import step_words
@@ -41,6 +42,8 @@ def lines_of(deployment: Raw | None, adapter: Raw | None, stages: "Iterable[Prog
         ]
         if len(weights) > 1:
             lines.append("  requests: " + ", ".join(weights))
+        compared = verdicts(status_of(deployment).get("analysis") or {})
+        lines += [f"  analysis: {compared}"] if compared else []
     return lines
 
 
@@ -73,7 +76,10 @@ def _rollout(deployment: Raw, *, now: datetime) -> list[RenderableType]:
             ready = f"{version.get('adapter', '')}, {version.get('readyReplicas', 0)} of {replicas} pods ready"
             bars.add_row(f"  {part}", _bar(weight / 100), f"{weight}%", ready)
     step = step_words(status.get("step") or {}, now=now)
-    return [*([bars] if bars.row_count else []), *([_cut(Text(f"  step {step}"))] if step else [])]
+    lines = [f"  step {step}"] if step else []
+    for index, line in enumerate(comparison_lines(status.get("analysis") or {})):
+        lines.append(f"  analysis {line}" if index == 0 else f"    {line}")
+    return [*([bars] if bars.row_count else []), *(_cut(coloured(line)) for line in lines)]
 
 
 def _headline(kind: str, raw: Raw) -> str:

@@ -5,7 +5,7 @@ On a terminal lines fit its width and carry colour; otherwise they are whole and
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from loractl.columns import Table, columns_of, table_of
-from loractl.layout import lay_out
+from loractl.layout import cut, lay_out
 from loractl.objects import kind_of, name_of
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["Format", "Output"]
 
 Raw = Mapping[str, Any]
-GOOD = r"(?<![\w-])(True|Ready|Stable|PASS|Succeeded|completed|Promoted|excellent|good|ok)(?![\w-])"
-BAD = r"(?<![\w-])(False|Failed|Rejected|Aborted|Aborting|FAIL|failed|poor|RolledBack|missing)(?![\w-])"
+GOOD = r"(?<![\w-])(True|Ready|Stable|PASS|Pass|Succeeded|completed|Promoted|excellent|good|ok)(?![\w-])"
+BAD = r"(?<![\w-])(False|Failed|Rejected|Aborted|Aborting|Degraded|FAIL|failed|poor|RolledBack|missing)(?![\w-])"
 BUSY = (
     r"(?<![\w-])(Pending|Resolving|Merging|Validating|Preparing|Stepping|Paused|Testing|Switching|Replacing|Promoting|Suspended"
-    r"|merging|validating|deploying|pending|cancelled|INCONCLUSIVE|SKIPPED|fair|warning)(?![\w-])"
+    r"|merging|validating|deploying|pending|cancelled|INCONCLUSIVE|InsufficientData|SKIPPED|fair|warning)(?![\w-])"
 )
 
 
@@ -90,13 +90,31 @@ class Output:
         if not sys.stderr.isatty():
             yield
             return
-        sys.stderr.write(text)
-        sys.stderr.flush()
         try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
             yield
         finally:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self._pass("")
+
+    @contextmanager
+    def steps(self) -> Iterator[Callable[[str], None]]:
+        """As `passing`, for a wait with several steps: each takes the place of the one before; without a terminal each is a line."""
+        told: set[str] = set()
+
+        def tell(text: str) -> None:
+            if sys.stderr.isatty():
+                self._pass(cut(f"{text} …", self.errors.width - 1))
+            elif text not in told:
+                told.add(text)
+                self.say(text)
+
+        with self.passing(""):
+            yield tell
+
+    def _pass(self, text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
 
     def data(self, content: Any) -> None:
         """JSON or YAML."""

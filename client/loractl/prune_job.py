@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora_client.errors import Invalid
+from lora_client.job_image import JobImage
 from lora_client.names import JOB
 from lora_client.sources import ClaimPath
 from loractl.objects import name_of, status_of
@@ -91,11 +92,10 @@ def build_prune_job(
     names: Names,
     *,
     namespace: str,
-    image: str,
+    image: JobImage,
     suffix: str,
     delete: bool,
     min_age_seconds: int,
-    pull_secrets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The Job; nothing restarts it, and it goes away by itself."""
     arguments = [
@@ -135,16 +135,16 @@ def build_prune_job(
             "ttlSecondsAfterFinished": KEEP_FINISHED_SECONDS,
             "template": {
                 "metadata": {"labels": labels},
-                "spec": _pod(store, arguments, image=image, pull_secrets=pull_secrets),
+                "spec": _pod(store, arguments, image=image),
             },
         },
     }
 
 
-def _pod(store: ClaimPath, arguments: list[str], *, image: str, pull_secrets: Sequence[str]) -> dict[str, Any]:
+def _pod(store: ClaimPath, arguments: list[str], *, image: JobImage) -> dict[str, Any]:
     container = {
         "name": "prune",
-        "image": image,
+        "image": image.name,
         "args": arguments,
         "env": [{"name": "LORA_TERMINATION_LOG", "value": "/dev/termination-log"}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "resources": {"limits": {"memory": MEMORY}, "requests": {"cpu": "100m", "memory": MEMORY}},
@@ -156,7 +156,8 @@ def _pod(store: ClaimPath, arguments: list[str], *, image: str, pull_secrets: Se
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "store", "mountPath": "/store"}],
     }
-    pod: dict[str, Any] = {
+    return {
+        **image.placement,
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -171,4 +172,3 @@ def _pod(store: ClaimPath, arguments: list[str], *, image: str, pull_secrets: Se
         "containers": [container],
         "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": store.claim}}],
     }
-    return pod | ({"imagePullSecrets": [{"name": name} for name in pull_secrets]} if pull_secrets else {})

@@ -8,6 +8,8 @@ The options are those of kubectl and may stand before or behind the verb. Nothin
 
 import asyncio
 import inspect
+import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -86,6 +88,7 @@ def run_in(place: Place, body: Callable[[Session], Awaitable[int | None]], *, fo
     resume: list[str] = []
 
     async def whole() -> int:
+        _cancel_on_termination()
         out = Output(form)
         async with AsyncExitStack() as stack:
             with out.passing("connecting …"):
@@ -98,8 +101,15 @@ def run_in(place: Place, body: Callable[[Session], Awaitable[int | None]], *, fo
 
     try:
         return asyncio.run(whole())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         raise Interrupted("; ".join(filter(None, resume)) or "nothing in the cluster was stopped") from None
+
+
+def _cancel_on_termination() -> None:
+    """SIGTERM ends a command as Ctrl-C does, so that a helper pod is removed when a pipeline gives up."""
+    task = asyncio.current_task()
+    if task is not None and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _connect(place: Place) -> "AbstractAsyncContextManager[LoRAClient]":

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from lora_client.claim_pod import find_image
 from lora_client.client import LoRAClient
 from lora_client.copying import copy_directory
 from lora_client.errors import Invalid, Refused, TimedOut, Unauthorized
 from lora_client.executing import execute
 from lora_client.logs import Progress
-from lora_client.names import ADAPTER, JOB, POD
+from lora_client.names import ADAPTER, POD
 from lora_client.sources import ClaimPath
 from lora_client.workflow import AdapterSource, WorkflowRequest
 from lora_job.digest import directory_digest
@@ -164,12 +163,13 @@ async def test_a_pod_that_does_not_start_is_told_with_why_and_removed(
 
     def stuck(obj: Json) -> None:
         if obj["kind"] == "Pod" and not obj.get("status"):
-            message = 'persistentvolumeclaim "models" not found'
+            message = "0/3 nodes are available"
             api.set_status(POD, obj["metadata"]["name"], {"phase": "Pending", "conditions": [{"message": message}]})
 
     api.react = stuck
-    monkeypatch.setattr(claim_pod.claim_pod.__wrapped__, "__kwdefaults__", {"wait_seconds": 0.2})  # type: ignore[attr-defined]
-    with pytest.raises(TimedOut, match='"models" not found'):
+    patience = {"wait_seconds": 0.2, "say": lambda _: None}
+    monkeypatch.setattr(claim_pod.claim_pod.__wrapped__, "__kwdefaults__", patience)  # type: ignore[attr-defined]
+    with pytest.raises(TimedOut, match="0/3 nodes are available"):
         await copy(client, model)
     assert [key for key in api.objects if key[0] == "pods"] == []
 
@@ -224,17 +224,3 @@ async def test_a_report_that_is_gone_says_which_file(client: LoRAClient, api: Fa
     api.set_status(ADAPTER, "fin", {"phase": "Ready", "validation": {"reportUri": "pvc://models/gone/v-1.json"}})
     with pytest.raises(Refused, match=r"gone/v-1\.json"):
         await client.report("fin", image="job:1")
-
-
-async def test_the_image_is_that_of_a_job_in_the_namespace(client: LoRAClient, api: FakeApiServer) -> None:
-    spec = {"template": {"spec": {"containers": [{"image": "registry/lora-job:7"}]}}}
-    api.put(JOB, {"metadata": {"name": "j", "labels": {"app.kubernetes.io/managed-by": "lora-operator"}}, "spec": spec})
-    assert await find_image(client.api, namespace="finance") == "registry/lora-job:7"
-
-
-async def test_an_image_that_cannot_be_found_says_how_to_name_it(
-    client: LoRAClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("LORA_JOB_IMAGE", raising=False)
-    with pytest.raises(Invalid, match="set LORA_JOB_IMAGE"):
-        await find_image(client.api, namespace="finance")

@@ -1,4 +1,4 @@
-"""status, explain, logs, report: how one thing stands, and why."""
+"""status, explain, logs: how one thing stands, and why."""
 
 from typing import Annotated, Any
 
@@ -7,13 +7,14 @@ import typer
 from lora_client.errors import Invalid, NotFound
 from lora_client.names import ADAPTER, JOB, LABEL_ADAPTER, LABEL_DEPLOYMENT, POD, Kind
 from loractl.commands.find import KINDS, show_kinds, workflow_data
+from loractl.completion import complete_workflows
 from loractl.explain import Explanation, Seen, explain
 from loractl.follow import Sight
 from loractl.follow import follow as follow_to_the_end
 from loractl.objects import name_of, status_of
 from loractl.output import Format
-from loractl.pages import adapter_page, chain_lines, deployment_page, report_page
-from loractl.parameters import AdapterName, AllNamespaces, EitherName, Timeout, WatchOption, find_pair, split_name
+from loractl.pages import adapter_page, chain_lines, deployment_page
+from loractl.parameters import AllNamespaces, EitherName, Timeout, WatchOption, find_pair, split_name
 from loractl.session import Session, cluster_command
 from loractl.verdict import OK, Verdict, verdict_of_pair
 
@@ -28,14 +29,16 @@ def register(app: typer.Typer) -> None:
     cluster_command(app, panel=PANEL, forms=True)(status)
     cluster_command(app, name="explain", panel=PANEL, forms=True)(explain_why)
     cluster_command(app, panel=PANEL)(logs)
-    cluster_command(app, panel=PANEL, forms=True)(report)
 
 
 async def status(
     session: Session,
     name: EitherName = "",
     *,
-    workflow_id: Annotated[str, typer.Option("--workflow-id", help="Of the workflow instead of a name.")] = "",
+    workflow_id: Annotated[
+        str,
+        typer.Option("--workflow-id", help="Of the workflow instead of a name.", autocompletion=complete_workflows),
+    ] = "",
     all_namespaces: AllNamespaces = False,
     watch: WatchOption = False,
     seconds: Timeout = None,
@@ -190,21 +193,4 @@ async def logs(
             shown += 1
     if not shown:
         session.out.say("there is no log (the pods are gone, or have not started)")
-    return OK
-
-
-async def report(session: Session, name: AdapterName) -> int:
-    """The last validation of an adapter: score, gates, recommendations, probes."""
-    adapter = await session.client.get_adapter(split_name(name)[1])
-    validation = status_of(adapter.raw).get("validation")
-    if not validation:
-        raise Invalid(
-            f"LoRAAdapter {adapter.name} has no report yet ({adapter.phase}: {adapter.message}); "
-            f"see it with: loractl explain {adapter.name}"
-        )
-    if session.out.structured:
-        session.out.data(validation)
-        return OK
-    for line in report_page(adapter.raw, width=session.out.width):
-        session.out.line(line)
     return OK

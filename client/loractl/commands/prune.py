@@ -9,10 +9,10 @@ from uuid import uuid4
 import typer
 
 from lora_client.errors import Invalid, TimedOut, Unavailable
-from lora_client.names import ADAPTER, CONTROLLER_REVISION, JOB, LABEL_DEPLOYMENT, LORA_DEPLOYMENT, POD, Kind
+from lora_client.job_image import JobImage, find_job_image
+from lora_client.names import ADAPTER, CONTROLLER_REVISION, JOB, LABEL_DEPLOYMENT, LORA_DEPLOYMENT, POD
 from lora_client.sources import ClaimPath, parse_claim_path
 from loractl.columns import Table
-from loractl.objects import created_at
 from loractl.output import Format
 from loractl.pods import job_ended, trouble_of_pod
 from loractl.prune_job import Names, build_prune_job, names_of, stores_of
@@ -25,7 +25,6 @@ __all__ = ["register"]
 PANEL = "Cluster"
 LOOK_SECONDS = 0.5
 START_SECONDS = 120
-DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 Raw = Mapping[str, Any]
 
 
@@ -54,7 +53,7 @@ async def prune(
         raise Invalid(
             f"no LoRAAdapter of namespace {session.namespace} names a store; name it with --store pvc://CLAIM/PATH"
         )
-    chosen = image or await _job_image(session)
+    chosen = await find_job_image(session.client.api, namespace=session.namespace, given=image or None)
     settings: dict[str, Any] = {"image": chosen, "min_age": min_age}
     ask = delete and not yes
     entries = [
@@ -79,23 +78,8 @@ async def _names(session: Session) -> tuple[Names, list[ClaimPath]]:
     return names_of(adapters, deployments, revisions), stores_of(adapters)
 
 
-async def _job_image(session: Session) -> str:
-    """What the newest Job of the namespace ran with, else what the operator was told."""
-    api = session.client.api
-    jobs = await api.list(JOB, namespace=session.namespace, labels="app.kubernetes.io/part-of=lora-operator")
-    for job in sorted(jobs, key=created_at, reverse=True):
-        return str(job["spec"]["template"]["spec"]["containers"][0]["image"])
-    labels = "app.kubernetes.io/name=lora-operator,app.kubernetes.io/component=controller"
-    for operator in await api.list(DEPLOYMENT, namespace=None, labels=labels):
-        for container in operator["spec"]["template"]["spec"]["containers"]:
-            for variable in container.get("env") or ():
-                if variable["name"] == "LORA_JOB_IMAGE":
-                    return str(variable["value"])
-    raise Invalid("the image of lora-job is not known here (no Job, no operator was found); name it with --image")
-
-
 async def _run(
-    session: Session, store: ClaimPath, names: Names, *, image: str, min_age: int, delete: bool
+    session: Session, store: ClaimPath, names: Names, *, image: JobImage, min_age: int, delete: bool
 ) -> list[dict[str, Any]]:
     """One Job; what it found, as it said it."""
     api = session.client.api

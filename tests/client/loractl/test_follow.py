@@ -168,6 +168,21 @@ def test_the_picture_of_a_rollout_fits_80_columns_and_shows_where_the_requests_g
     assert "step 1 of 3, Analyse" in text
 
 
+def test_while_versions_are_compared_the_picture_and_the_log_say_how_it_stands() -> None:
+    raw = rolling()
+    raw["status"]["analysis"] = {
+        "verdict": "Degraded",
+        "message": "errors: more than 2 % failed",
+        "metrics": [
+            {"name": "errors", "builtin": "errorRate", "verdict": "Degraded", "stable": 0.01, "candidate": 0.2}
+        ],
+    }
+    lines = drawn(raw, ready_adapter(), [])
+    assert "  analysis Degraded: errors: more than 2 % failed" in lines
+    assert "    errors Degraded: stable 1 %, candidate 20 %" in lines
+    assert "  analysis: Degraded (errors Degraded)" in lines_of(raw, None, [])
+
+
 def test_lines_tell_weights_only_while_there_are_two_versions() -> None:
     assert "  requests: stable 61fd 95 %, candidate 8adf 5 %" in lines_of(rolling(), None, [])
     assert not [line for line in lines_of(stable_deployment(), None, []) if "requests" in line]

@@ -7,8 +7,9 @@ from rich.cells import cell_len
 
 from loractl.ages import age, duration
 from loractl.columns import ADAPTER_COLUMNS, DEPLOYMENT_COLUMNS, Table, WorkflowRow, table_of, workflow_table
-from loractl.layout import cut, lay_out
-from loractl.pages import adapter_page, chain_lines, deployment_page, report_page
+from loractl.layout import cut, lay_out, wrap
+from loractl.pages import adapter_page, chain_lines, deployment_page
+from loractl.report_page import report_page, summary_page
 from loractl.sizes import amount_of_bytes
 from tests.client.loractl.conftest import (
     adapter,
@@ -18,6 +19,7 @@ from tests.client.loractl.conftest import (
     stable_deployment,
     version,
 )
+from tests.client.loractl.test_report import REPORT
 
 NOW = datetime(2026, 1, 1, 13, 0, 0, tzinfo=UTC)
 LONG = "a-name-of-forty-five-characters-which-is-most"
@@ -121,7 +123,13 @@ def rolling_page(width: int | None = 80) -> list[str]:
         },
         pause={"reason": "StepPause", "since": "2026-01-01T12:58:00Z"},
         abort={"revision": "8adf", "reason": "PodFailed", "message": "container ended"},
-        analysis={"verdict": "Pass", "metrics": [{"name": "error-rate", "verdict": "Pass"}]},
+        analysis={
+            "verdict": "InsufficientData",
+            "message": "the candidate has answered 37 of 100 requests",
+            "metrics": [
+                {"name": "errors", "builtin": "errorRate", "verdict": "Pass", "stable": 0.01, "candidate": 0.0125}
+            ],
+        },
         heldRevision="77aa",
         history=[
             {
@@ -149,7 +157,8 @@ def rolling_page(width: int | None = 80) -> list[str]:
         ),
         pytest.param("StepPause for 2m; go on with `loractl promote fin-assistant`", id="a pause and how to end it"),
         pytest.param("8adf: PodFailed: container ended", id="what was given up"),
-        pytest.param("Pass: error-rate Pass", id="the analysis"),
+        pytest.param("InsufficientData: the candidate has answered 37 of 100 requests", id="the analysis and why"),
+        pytest.param("errors Pass: stable 1 %, candidate 1.25 %", id="what was compared"),
         pytest.param("77aa (after a rollback; `loractl retry fin-assistant` lets it start)", id="what is held"),
         pytest.param("61fd0d39, adapter fin-v1, Succeeded (Promoted) after 75s, 60m ago", id="what was before"),
     ],
@@ -162,7 +171,8 @@ def test_pages_fit_80_columns() -> None:
     pages = [
         *rolling_page(),
         *adapter_page(ready_adapter(), now=NOW, width=80),
-        *report_page(ready_adapter(), width=80),
+        *summary_page(ready_adapter(), width=80),
+        *report_page(ready_adapter(), REPORT, width=80),
     ]
     # Paths are never broken: a person copies them.
     assert [line for line in pages if cell_len(line) > 80 and "pvc://" not in line] == []
@@ -191,3 +201,18 @@ def test_a_chain_goes_deeper_with_every_link() -> None:
 )
 def test_bytes_are_written_in_their_largest_unit(count: int, text: str) -> None:
     assert amount_of_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        pytest.param("one two three", ["> one two", ". three"], id="between words"),
+        pytest.param("企業價值是多少億元", ["> 企業價值", ". 是多少億", ". 元"], id="between wide characters"),
+        pytest.param("淨負債五。元", ["> 淨負債", ". 五。元"], id="never before a full stop"),
+        pytest.param("a /a/long/path b", ["> a", ". /a/long/path", ". b"], id="a path stays whole"),
+        pytest.param("a   b", ["> a   b"], id="where it fits, as it is"),
+        pytest.param("", ["> "], id="nothing"),
+    ],
+)
+def test_prose_breaks(text: str, lines: list[str]) -> None:
+    assert wrap(text, width=10, first="> ", rest=". ") == lines

@@ -157,19 +157,6 @@ def test_explain_without_the_right_to_see_pods_is_shorter_and_says_so(loractl: T
     assert "Job fin-v2-m-1-1" in result.stdout
 
 
-def test_the_report_has_every_gate(loractl: Terminal, serving_pair: None) -> None:
-    shown = loractl("report", "fin-v2").stdout
-    assert "score      PASS          observed 0.8712, threshold 0.8, soft" in shown
-    assert json.loads(loractl("report", "fin-v2", "-o", "json").stdout)["grade"] == "good"
-
-
-def test_a_report_of_what_was_not_validated_is_refused(loractl: Terminal, cluster: WholeCluster) -> None:
-    cluster.put(ADAPTER, adapter(phase="Merging", conditions=ready_condition(reason="Merging")))
-    result = loractl("report", "fin-v2")
-    assert result.exit_code == 2
-    assert "loractl explain fin-v2" in result.stderr
-
-
 def test_logs_of_a_job_are_without_its_progress_unless_asked(loractl: Terminal, cluster: WholeCluster) -> None:
     cluster.put(ADAPTER, ready_adapter())
     running = [{"name": name, "state": {"running": {}}} for name in ("merge",)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lora_client.job_image import JobImage
 from lora_client.names import ADAPTER, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT, POD
 from lora_client.sources import ClaimPath
 from lora_job.cli import run
@@ -94,7 +95,14 @@ def test_every_store_once() -> None:
 
 def manifest(**said: Any) -> Json:
     names = Names(artifacts=("fin-v2/5f2c5f2c5f2c5f2c",), digests=(DIGEST,), unfinished=("x",), all_sources=True)
-    options = {"namespace": "finance", "image": "i", "suffix": "1", "delete": False, "min_age_seconds": 3600, **said}
+    options = {
+        "namespace": "finance",
+        "image": JobImage("i"),
+        "suffix": "1",
+        "delete": False,
+        "min_age_seconds": 3600,
+        **said,
+    }
     return build_prune_job(ClaimPath("models", "artifacts"), names, **options)
 
 
