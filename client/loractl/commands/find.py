@@ -9,7 +9,7 @@ import typer
 from lora_client.errors import ClientError, Invalid, NotFound
 from lora_client.names import ADAPTER, LORA_DEPLOYMENT, Kind
 from loractl.columns import WorkflowRow, columns_of, one_line, table_of, workflow_table
-from loractl.completion import complete_either
+from loractl.completion import complete_what
 from loractl.output import Format
 from loractl.parameters import AllNamespaces, find_pair, kind_named, split_name
 from loractl.session import Session, cluster_command
@@ -22,7 +22,7 @@ Raw = Mapping[str, Any]
 What = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KIND] [NAME]", help="lora, lorad, or a name; KIND/NAME too.", autocompletion=complete_either
+        metavar="[KIND] [NAME]", help="lora, lorad, or a name; KIND/NAME too.", autocompletion=complete_what
     ),
 ]
 

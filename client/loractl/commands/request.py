@@ -7,6 +7,7 @@ import typer
 from lora_client.errors import NotFound, Refused
 from lora_client.names import ADAPTER, Verb
 from loractl.commands.look import follow_pair
+from loractl.completion import complete_revisions
 from loractl.parameters import DeploymentName, EitherName, WatchOption, find_pair, split_name
 from loractl.session import Session, cluster_command
 from loractl.verdict import BAD_INPUT, OK
@@ -75,7 +76,10 @@ async def rollback(
     session: Session,
     name: DeploymentName,
     *,
-    to: Annotated[str, typer.Option("--to", help="A stored revision. Default: what served before.")] = "",
+    to: Annotated[
+        str,
+        typer.Option("--to", help="A stored revision. Default: what served before.", autocompletion=complete_revisions),
+    ] = "",
     wait: Wait = True,
     watch: WatchOption = False,
 ) -> int:

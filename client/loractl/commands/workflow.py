@@ -11,6 +11,7 @@ from lora_client.errors import Invalid
 from lora_client.names import LABEL_WORKFLOW
 from loractl.commands.find import workflow_data
 from loractl.commands.look import follow_pair
+from loractl.completion import complete_workflows
 from loractl.output import Format
 from loractl.parameters import Timeout, find_pair
 from loractl.recipe import Asked, Mode, Quantization, Rollout, Strategy, build_manifests, build_request
@@ -181,7 +182,12 @@ async def _result(session: Session, identity: str, *, code: int) -> int:
 async def cancel(
     session: Session,
     what: Annotated[
-        str, typer.Argument(metavar="WORKFLOW-ID|NAME", help="Id of the workflow, or a name of one of its objects.")
+        str,
+        typer.Argument(
+            metavar="WORKFLOW-ID|NAME",
+            help="Id of the workflow, or a name of one of its objects.",
+            autocompletion=complete_workflows,
+        ),
     ],
 ) -> int:
     """Stop a workflow: its Jobs end, its candidate is given up; what was stable goes on serving."""

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from lora_client.names import ADAPTER, JOB, LORA_DEPLOYMENT, POD
 from loractl.cli import app
+from loractl.completion import PATIENCE_VARIABLE
 from tests.client.loractl.screen import Open, Screen
 from tests.client.loractl.whole_cluster import WholeCluster
 from tests.fakes.api_server import serving, write_kubeconfig
@@ -50,6 +51,12 @@ def cluster() -> Iterator[WholeCluster]:
     loop.call_soon_threadsafe(stop.set)
     thread.join(10)
     loop.close()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other things completes later, not less."""
+    monkeypatch.setenv(PATIENCE_VARIABLE, "60")
 
 
 @pytest.fixture

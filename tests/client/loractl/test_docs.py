@@ -1,6 +1,7 @@
 """Every command line of docs/loractl.md is run: against an API server where it asks for one, with real files where it merges."""
 
 import json
+import os
 import re
 import shlex
 import struct
@@ -23,6 +24,7 @@ from tests.client.loractl.conftest import (
 )
 from tests.client.loractl.test_doctor import fit
 from tests.client.loractl.test_prune import working
+from tests.client.loractl.test_report import validated
 from tests.client.loractl.test_request import answering, rolling
 from tests.client.loractl.test_workflow import finishing, running_workflow
 from tests.client.loractl.whole_cluster import WholeCluster
@@ -97,7 +99,11 @@ WORLDS: dict[str, Callable[[WholeCluster], object]] = {
     "rollback": with_history,
     "doctor": fit,
     "prune": working,
+    "report": validated,
 }
+
+
+PLUGIN = "kubectl_complete-lora"
 
 
 def words_of(line: str) -> list[str]:
@@ -106,16 +112,27 @@ def words_of(line: str) -> list[str]:
     return words[2:] if words[:2] == ["kubectl", "lora"] else words[1:]
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if words_of(line)[0] not in LOCAL])
+@pytest.mark.parametrize("line", [line for line in LINES if words_of(line)[0] not in LOCAL and PLUGIN not in line])
 def test_a_line_of_the_page_works(
-    loractl: Terminal, cluster: WholeCluster, line: str, monkeypatch: pytest.MonkeyPatch
+    loractl: Terminal, cluster: WholeCluster, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     words = words_of(line)
     WORLDS.get(words[0], serving)(cluster)
     result = loractl(*words)
     assert result.exit_code == 0, f"{line}\n{result.stdout}\n{result.stderr}"
     assert result.output.strip()
+
+
+def test_the_line_of_kubectls_completion_works(loractl: Terminal, cluster: WholeCluster) -> None:
+    serving(cluster)
+    (line,) = (line for line in LINES if PLUGIN in line)
+    command = [sys.executable, "-c", "from loractl.kubectl_completion import main; main()", *words_of(line)]
+    environment = os.environ | {"KUBECONFIG": str(loractl.kubeconfig)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout == "fin-assistant\nfin-v2\n:4\n", done.stderr
 
 
 def write_safetensors(path: Path, shapes: dict[str, tuple[int, int]]) -> None:
@@ -161,5 +178,5 @@ def test_the_page_has_every_verb() -> None:
     from loractl.cli import app  # noqa: PLC0415
 
     verbs = {one.name or one.callback.__name__ for one in app.registered_commands if one.callback}
-    assert verbs - {words_of(line)[0] for line in LINES} <= {"watch"}
+    assert verbs - {words_of(line)[0] for line in LINES if PLUGIN not in line} <= {"watch"}
     assert "`loractl watch`" in PAGE
