@@ -9,6 +9,7 @@ from lora_client.api import Api, Missing
 from lora_client.deployment import Deployment
 from lora_client.errors import Invalid, NotFound, TimedOut, not_found
 from lora_client.names import ADAPTER, LORA_DEPLOYMENT, Kind
+from lora_client.ownership import applied_labels, applied_spec
 from lora_client.resource import Resource
 from lora_client.watching import watch_objects
 
@@ -81,6 +82,32 @@ class ResourceClient:
         except Missing as error:
             raise NotFound(f"{error}; create the namespace {meta['namespace']}, or choose another") from error
         return Adapter(stored) if kind is ADAPTER else Deployment(stored)
+
+    async def change_deployment(
+        self, name: str, spec: Mapping[str, Any], *, namespace: str | None = None, force: bool = False
+    ) -> Deployment:
+        """Server-side apply of those fields of an existing LoRADeployment's spec; every other field stays, whoever set it.
+
+        A field of `spec` replaces the whole of what this client applied there before: a strategy of another type leaves no rest of
+        the older one.
+
+        Raises:
+            NotFound: with the nearest names.
+            Conflict: another manager (e.g. a GitOps controller) owns one of the fields, and `force` is not given.
+        """
+        stored = await self._get(LORA_DEPLOYMENT, name, namespace=namespace)
+        meta = {
+            key: stored["metadata"][key] for key in ("name", "namespace", "uid")
+        }  # uid: never create a half one anew
+        labels = applied_labels(stored, manager=self.api.field_manager)
+        kept = applied_spec(stored, manager=self.api.field_manager)
+        manifest = {
+            "apiVersion": LORA_DEPLOYMENT.api_version,
+            "kind": LORA_DEPLOYMENT.kind,
+            "metadata": meta | ({"labels": labels} if labels else {}),
+            "spec": {**kept, **spec},
+        }
+        return Deployment(await self.api.apply(LORA_DEPLOYMENT, manifest, force=force))
 
     async def delete_adapter(self, name: str, *, namespace: str | None = None) -> None:
         """Deletes a LoRAAdapter; its artifact stays unless artifact.retain is Delete. An absent one is success."""

@@ -16,13 +16,14 @@ from lora_client.adapter import Adapter
 from lora_client.client import LoRAClient
 from lora_client.deployment import Deployment, Request, Revision
 from lora_client.logs import LogLine
-from lora_client.names import Kind, Verb
+from lora_client.names import Verb
 from lora_client.workflow import Workflow, WorkflowRequest
 
 __all__ = ["SyncLoRAClient"]
 
 T = TypeVar("T")
 _END = object()
+CLEAN_UP_SECONDS = 10.0
 
 
 class SyncLoRAClient:
@@ -56,11 +57,21 @@ class SyncLoRAClient:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        ended = threading.Event()
+
+        async def whole() -> T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(whole(), self._loop)
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # an interrupted caller must not leave the work running behind its back
+            # An interrupted caller must leave neither the work running behind its back nor a pod that it started.
+            future.cancel()
+            ended.wait(CLEAN_UP_SECONDS)
             raise
 
     def _iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
@@ -105,9 +116,9 @@ class SyncLoRAClient:
         """LoRAClient.apply."""
         return self._run(self.asynchronous.apply(manifest, force=force, dry_run=dry_run))
 
-    def patch(self, kind: Kind, *, namespace: str, name: str, body: Mapping[str, Any]) -> None:
-        """Api.patch: a JSON merge patch of one object."""
-        self._run(self.asynchronous.api.patch(kind, namespace=namespace, name=name, body=body))
+    def change_deployment(self, name: str, spec: Mapping[str, Any], **options: Any) -> Deployment:
+        """LoRAClient.change_deployment."""
+        return self._run(self.asynchronous.change_deployment(name, spec, **options))
 
     def run_workflow(self, request: WorkflowRequest, **options: Any) -> Workflow:
         """LoRAClient.run_workflow."""

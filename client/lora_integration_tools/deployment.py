@@ -39,7 +39,8 @@ class LoRADeploymentManager:
         """Points a LoRADeployment at a LoRAAdapter and waits until the rollout has ended.
 
         custom_parameters: `adapter` (needed), `timeout_seconds` (3600), `replicas`, `runtime`, `traffic`, `analysis`, and those of
-        the strategy. A rollout that was rolled back, or cannot go on without a person, gives success False with the reason.
+        the strategy; `take_over` True to change fields that another field manager (kubectl, Argo CD) owns, which is an error
+        otherwise. A rollout that was rolled back, or cannot go on without a person, gives success False with the reason.
         """
         try:
             with SyncLoRAClient(**self._connection) as client:
@@ -110,7 +111,8 @@ def _store(client: SyncLoRAClient, config: DeploymentConfiguration, *, namespace
     except NotFound:
         client.apply(_manifest(config, adapter=adapter, namespace=namespace, name=name))
         return
-    client.patch(LORA_DEPLOYMENT, namespace=namespace, name=name, body={"spec": _said(config, adapter=adapter)})
+    force = bool(config.custom_parameters.get("take_over"))
+    client.change_deployment(name, _said(config, adapter=adapter), namespace=namespace, force=force)
 
 
 def _said(config: DeploymentConfiguration, *, adapter: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 from lora_client.names import ADAPTER, LORA_DEPLOYMENT
 from lora_integration_tools import (
     DeploymentConfiguration,
+    DeploymentStrategy,
     LoRAAdapterInfo,
     LoRAAdapterType,
     LoRADeploymentManager,
@@ -96,6 +97,34 @@ async def test_an_existing_deployment_keeps_its_runtime_and_route(
         gateway,
         {"profile": "transformers"},
     )
+
+
+async def test_a_second_deployment_keeps_what_the_first_set_and_leaves_no_rest_of_its_strategy(
+    ready: FakeApiServer, manager: LoRADeploymentManager
+) -> None:
+    split = {"traffic_split": {"variant_a": 0.5, "variant_b": 0.5}, "success_metrics": ["conversion_rate"]}
+    testing = DeploymentConfiguration(
+        "fin", DeploymentStrategy.A_B_TESTING, custom_parameters={"adapter": "v1", "timeout_seconds": 20, **split}
+    )
+    assert (await plainly(manager.deploy_model, testing)).success
+    before = ready.peek(LORA_DEPLOYMENT, "fin")["spec"]
+    assert "abTest" in before["strategy"]
+    assert (await plainly(manager.deploy_model, config(adapter="v2"))).success
+    after = ready.peek(LORA_DEPLOYMENT, "fin")["spec"]
+    assert (after["runtime"], after["traffic"]) == (before["runtime"], before["traffic"])
+    assert after["strategy"].keys() == {"type"}
+
+
+async def test_a_field_of_another_manager_is_changed_only_when_that_is_said(
+    ready: FakeApiServer, manager: LoRADeploymentManager
+) -> None:
+    ready.put(LORA_DEPLOYMENT, deployment(ref="v1"))
+    ready.own(LORA_DEPLOYMENT, "fin", ("adapterRef", "name"), "argocd-controller")
+    refused = await plainly(manager.deploy_model, config(adapter="v2"))
+    assert (refused.success, "argocd-controller" in refused.error) == (False, True)
+    assert ready.peek(LORA_DEPLOYMENT, "fin")["spec"]["adapterRef"] == {"name": "v1"}
+    assert (await plainly(manager.deploy_model, config(adapter="v2", take_over=True))).success
+    assert ready.peek(LORA_DEPLOYMENT, "fin")["spec"]["adapterRef"] == {"name": "v2"}
 
 
 @pytest.mark.parametrize(
