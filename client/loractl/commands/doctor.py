@@ -7,8 +7,10 @@ import typer
 
 from lora_client.errors import Forbidden, NotInstalled
 from lora_client.names import ADAPTER, Kind
-from loractl.findings import RIGHTS, Facts, Finding, Right, judge
+from loractl.facts import Facts, Finding
+from loractl.findings import judge
 from loractl.pages import chain_lines
+from loractl.rights import RIGHTS, Right
 from loractl.session import Session, cluster_command
 from loractl.verdict import INFRASTRUCTURE, OK
 

@@ -19,7 +19,9 @@ from loractl.commands.doctor import (
     NODE,
     STORAGE_CLASS,
 )
-from loractl.findings import RIGHTS, Facts, judge
+from loractl.facts import Facts
+from loractl.findings import judge
+from loractl.rights import RIGHTS
 from tests.client.loractl.conftest import Terminal
 from tests.client.loractl.whole_cluster import WholeCluster
 
