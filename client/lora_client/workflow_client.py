@@ -64,7 +64,7 @@ class WorkflowClient(RequestClient):
             wait: False returns as soon as both objects are stored.
             timeout_seconds: of the waiting; None waits as long as it takes. The workflow itself goes on after it.
             force: take over fields that another field manager owns.
-            image: of the pod that copies local directories; None finds the job image (claim_pod.py).
+            image: of the pod that copies local directories; None finds the job image (job_image.py).
             copied: called while local directories are copied to the store's claim.
             seen: called with every new state.
 
