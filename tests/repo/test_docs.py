@@ -14,6 +14,8 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from lora_operator.settings import parse_settings
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -161,22 +163,35 @@ def spec_schema(kind: str) -> Any:
     return strict(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"])
 
 
+SETTINGS = "settings"
+
+
 def manifests(page: str) -> Iterator[tuple[str, Any]]:
-    """Kind and spec; a fragment is part of a LoRADeployment's spec."""
+    """Kind and spec; a fragment is part of the operator's settings, or of a LoRADeployment's spec."""
     for language, text in blocks(page):
         for document in yaml.safe_load_all(text) if language == CHECKED else ():
             if "kind" in document:
                 yield document["kind"], document["spec"]
+            elif "routers" in document or "profiles" in document:
+                yield SETTINGS, document
             else:
                 yield "LoRADeployment", {**LEAST, **document}
 
 
+def check(kind: str, content: Any) -> None:
+    """As the operator reads it, or the API server."""
+    if kind == SETTINGS:
+        parse_settings(content, operator_image="o", job_image="j", image_pull_policy="IfNotPresent")
+    else:
+        jsonschema.validate(content, spec_schema(kind))
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if CHECKED in {language for language, _ in blocks(page)}])
-def test_every_manifest_of_a_page_fits_the_crds(page: str) -> None:
+def test_every_manifest_of_a_page_is_one_that_is_taken(page: str) -> None:
     found = list(manifests(page))
     assert found
-    for kind, spec in found:
-        jsonschema.validate(spec, spec_schema(kind))
+    for kind, content in found:
+        check(kind, content)
 
 
 def test_the_check_of_manifests_sees_a_wrong_field() -> None:
