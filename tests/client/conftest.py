@@ -7,6 +7,7 @@ import pytest
 
 from lora_client.client import LoRAClient
 from lora_client.retrying import Backoff
+from tests.client.owning_api_server import OwningApiServer
 from tests.fakes.api_server import FakeApiServer, serving, write_kubeconfig
 
 
@@ -29,7 +30,7 @@ def quick(pauses: list[float]) -> Backoff:
 @pytest.fixture
 async def api() -> FakeApiServer:
     """An empty cluster with the CRDs."""
-    return FakeApiServer()
+    return OwningApiServer()
 
 
 @pytest.fixture

@@ -10,16 +10,19 @@ import pytest
 
 from devcluster.cluster import Cluster
 from lora_client import (
+    Adapter,
     AdapterSource,
     Conflict,
     LoRAClient,
     NotFound,
     Refused,
+    Unavailable,
     Verb,
     WorkflowRequest,
     WorkflowState,
 )
 from lora_client.names import LABEL_CANCELLED, POD
+from lora_client.report import read_report
 from lora_integration_tools import LoRAIntegrationOrchestrator, create_lora_adapter_info
 from lora_job.digest import directory_digest
 from tests.e2e.test_bad_input import deployment, write_adapter, write_model
@@ -154,6 +157,57 @@ async def test_a_watch_tells_of_changes_and_deletions(client: LoRAClient, namesp
         while kind != "Deleted":
             kind, found = await anext(changes)
     await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def helper_pods(client: LoRAClient) -> list[str]:
+    """Those that are not on their way out."""
+    found = await client.api.list(POD, namespace=client.namespace, labels="app.kubernetes.io/name=lora-files")
+    return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+async def test_a_report_is_read_under_pod_security_restricted_and_no_pod_is_left(
+    client: LoRAClient, claim: Path, job_image: str
+) -> None:
+    folder = claim / "artifacts" / "one" / "validation"
+    folder.mkdir(parents=True)
+    (folder / "v-1.json").write_text('{"overall_score": 0.5}')
+
+    def of(name: str) -> Adapter:
+        uri = f"pvc://models/artifacts/one/validation/{name}.json"
+        return Adapter(
+            {
+                "metadata": {"name": "one", "namespace": client.namespace},
+                "status": {"validation": {"reportUri": uri}},
+            }
+        )
+
+    said: list[str] = []
+    found = await read_report(client.api, of("v-1"), image=job_image, say=said.append)
+    assert (json.loads(found), said[-1].endswith("reads the report")) == ({"overall_score": 0.5}, True)
+    with pytest.raises(Refused, match=r"v-2\.json cannot be read: No such file or directory"):
+        await read_report(client.api, of("v-2"), image=job_image)
+    with pytest.raises(Unavailable, match=r"cannot start: .*localhost/absent:1"):
+        await read_report(client.api, of("v-1"), image="localhost/absent:1")
+    assert await helper_pods(client) == []
+
+
+async def test_a_deployment_is_changed_without_losing_what_was_set_before(
+    client: LoRAClient, cluster: Cluster, namespace: str
+) -> None:
+    manifest = deployment(namespace, ref="nobody")
+    manifest["metadata"]["name"] = "changed"
+    manifest["spec"]["strategy"] = {"type": "Canary", "canary": {"steps": [{"setWeight": 5}]}}
+    before = await client.apply(manifest)
+    after = await client.change_deployment(
+        "changed", {"adapterRef": {"name": "other"}, "strategy": {"type": "Replace"}}
+    )
+    assert (after.adapter, "canary" in after.spec["strategy"]) == ("other", False)
+    assert {key: after.spec[key] for key in ("runtime", "traffic")} == {
+        key: before.spec[key] for key in ("runtime", "traffic")
+    }
+    cluster.kubectl("scale", "loradeployment/changed", "-n", namespace, "--replicas=2")
+    again = await client.change_deployment("changed", {"adapterRef": {"name": "third"}})
+    assert (again.adapter, again.spec["replicas"]) == ("third", 2)
 
 
 async def test_the_integration_module_runs_the_same_workflow_and_tells_what_was_refused(

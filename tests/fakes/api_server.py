@@ -224,16 +224,9 @@ class FakeApiServer:
                 )
         if request.query.get("dryRun") == "All":
             return web.json_response(body)
-        applied = {path for path, _ in _leaves(body.get("spec", {}))}
-        given_up = [path for path, owner in owners.items() if owner == manager and path not in applied]
-        base = copy.deepcopy(stored or {"metadata": {}})
-        for path in given_up:
-            del owners[path]
-            _removed(base.get("spec", {}), path)
-        owners.update(dict.fromkeys(applied, manager))
-        result = _patched(base, body)
-        result["metadata"]["managedFields"] = _managed(owners)
-        return self._written(kind, result, code=200 if stored else 201)
+        owners.update({path: manager for path, _ in _leaves(body.get("spec", {}))})
+        base = stored or {"metadata": {}}
+        return self._written(kind, _patched(base, body), code=200 if stored else 201)
 
     def own(self, kind: Kind, name: str, path: tuple[str, ...], manager: str, *, namespace: str = "finance") -> None:
         """Makes `manager` the owner of a field of spec."""
@@ -365,7 +358,7 @@ def _status(code: int, reason: str, message: str, *, headers: Mapping[str, str] 
 
 
 def _plain(obj: Json) -> Json:
-    moving = ("resourceVersion", "generation", "uid", "creationTimestamp", "managedFields")
+    moving = ("resourceVersion", "generation", "uid", "creationTimestamp")
     return {key: value for key, value in obj["metadata"].items() if key not in moving}
 
 
@@ -385,25 +378,6 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...
     if isinstance(value, Mapping) and value:
         return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, str(key)))]
     return [(path, value)]
-
-
-def _removed(value: Json, path: tuple[str, ...]) -> None:
-    """Without the leaf, and without what only led to it."""
-    below = value.get(path[0])
-    if len(path) > 1 and isinstance(below, dict):
-        _removed(below, path[1:])
-    if len(path) == 1 or below == {}:
-        value.pop(path[0], None)
-
-
-def _managed(owners: Mapping[tuple[str, ...], str]) -> list[Json]:
-    """One entry a manager, as the API server writes it; a list is one field here."""
-    found: dict[str, Json] = {}
-    for path, manager in owners.items():
-        level = found.setdefault(manager, {})
-        for part in ("spec", *path):
-            level = level.setdefault(f"f:{part}", {})
-    return [{"manager": name, "operation": "Apply", "fieldsV1": fields} for name, fields in found.items()]
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

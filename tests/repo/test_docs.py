@@ -98,10 +98,13 @@ def _typer_app(program: str) -> Any:
 
 
 def _options_of_module(module: str) -> Words:
-    source = ROOT / module.split(".", maxsplit=1)[0]
-    base = source if source.is_dir() else ROOT / "client" / module.split(".", maxsplit=1)[0]
-    text = "".join(path.read_text(encoding="utf-8") for path in (base / Path(*module.split(".")[1:])).glob("*.py"))
-    return frozenset(re.findall(r'"(--[a-z][\w-]*)"', text)) | {"--help"}
+    """Written out for argparse, or as names of typer's parameters."""
+    first, *rest = module.split(".")
+    base = (ROOT if (ROOT / first).is_dir() else ROOT / "client") / Path(first, *rest)
+    files = base.glob("*.py") if base.is_dir() else [base.with_suffix(".py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    parameters = (f"--{name.replace('_', '-')}" for name in re.findall(r"(\w+): Annotated\[", text))
+    return frozenset({*re.findall(r'"(--[a-z][\w-]*)"', text), *parameters, "--help"})
 
 
 LOCAL = ("merge", "validate", "inspect", "benchmark")  # loractl passes them on
@@ -183,7 +186,8 @@ def check(kind: str, content: Any) -> None:
     if kind == SETTINGS:
         parse_settings(content, operator_image="o", job_image="j", image_pull_policy="IfNotPresent")
     else:
-        jsonschema.validate(content, spec_schema(kind))
+        # OpenAPI 3.0, which CRDs are written in, has JSON Schema's older exclusiveMinimum.
+        jsonschema.validate(content, spec_schema(kind), cls=jsonschema.Draft4Validator)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if CHECKED in {language for language, _ in blocks(page)}])
