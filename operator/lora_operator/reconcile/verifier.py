@@ -63,12 +63,21 @@ class Verifier:
                     await asyncio.sleep(PAUSE_SECONDS)
                 try:
                     verdict = await _answers(session, probe)
-                except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, IndexError, TypeError) as error:
+                except TimeoutError:
+                    verdict = PodVerdict(passed=False, detail=_of_silence(probe))
+                except (aiohttp.ClientError, ValueError, KeyError, IndexError, TypeError) as error:
                     verdict = PodVerdict(passed=False, detail=f"{type(error).__name__}: {error}"[:300])
                 if verdict.passed:
                     break
         self._verdicts[probe.uid] = verdict
         self._wake(key)
+
+
+def _of_silence(probe: ProbePod) -> str:
+    return (
+        f"no answer within {probe.timeout_seconds} s, asked {probe.retries} times; give the pod more processor or a GPU, "
+        "or raise healthCheck.timeoutSeconds"
+    )
 
 
 async def _answers(session: aiohttp.ClientSession, probe: ProbePod) -> PodVerdict:
