@@ -84,7 +84,11 @@ class Images:
         """Instances and checkouts share storage and layout: one build at a time, one writer of the layout at a time."""
         self._home.mkdir(parents=True, exist_ok=True)
         with (self._home / f"{what}.lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._say(f"another command of this machine is at the images ({what}); waiting for it")
+                fcntl.flock(held, fcntl.LOCK_EX)
             yield
 
     def forget_old_builds(self) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -62,6 +64,29 @@ def test_only_missing_blobs_are_sent(tmp_path: Path) -> None:
         index = json.load(tar.extractfile("index.json") or pytest.fail("no index"))
     assert names == {"oci-layout", "index.json", "blobs/sha256/m", "blobs/sha256/c", "blobs/sha256/thin"}
     assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == "localhost/x:1"
+
+
+def test_who_waits_for_another_build_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    waiting = Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        waiting.set()
+
+    instance = Instance(name="t", slot=0, home=tmp_path)
+    first, second = Images(instance=instance, say=say), Images(instance=instance, say=say)
+
+    def build() -> None:
+        with second._locked("build"):
+            said.append("built")
+
+    with ThreadPoolExecutor() as pool:
+        with first._locked("build"):
+            other = pool.submit(build)
+            assert waiting.wait(60)
+        other.result()
+    assert said == ["another command of this machine is at the images (build); waiting for it", "built"]
 
 
 def manifest(layout: Path, reference: str, *, layer: str) -> dict[str, Any]:
