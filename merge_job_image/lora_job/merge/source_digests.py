@@ -56,7 +56,7 @@ class SourceDigests:
         self._thread.shutdown(cancel_futures=True)
 
     def _read_base(self) -> str:
-        return combine(hash_files(self.facts[0], tick=self._ticked, files=1))
+        return combine(hash_files(self.facts[0], tick=self._ticked, files=self._request.workers))
 
     def _ticked(self, count: int) -> None:
         if self._stop.is_set():
