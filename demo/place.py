@@ -27,7 +27,8 @@ NAMESPACE = "finance"
 SYSTEM = "lora-system"
 RELEASE = "lora-operator"
 IMAGES = {"operator": ("lora-operator", "operator/Dockerfile"), "job": ("lora-job", "merge_job_image/Dockerfile")}
-MODELS = Path("~/.cache/lora-operator/models").expanduser()
+CACHES = Path("~/.cache/lora-operator").expanduser()
+MODELS = CACHES / "models"
 
 
 class Place(Protocol):
@@ -82,6 +83,7 @@ class DevclusterPlace:
     def remove(self) -> None:
         """The whole cluster; caches stay."""
         self._cluster.down()
+        self._story.say(f"the cluster is gone; caches stay in {CACHES}, so that the next `make demo` starts faster")
 
 
 class ExistingPlace:
@@ -123,6 +125,7 @@ class ExistingPlace:
         self.kubectl("delete", "lorad,lora", "--all", "-n", NAMESPACE, "--timeout=120s")
         self.kubectl("delete", "namespace", NAMESPACE)
         _helm("uninstall", RELEASE, "--namespace", SYSTEM, "--kube-context", self._context)
+        self._story.say(f"namespace {NAMESPACE} and release {RELEASE} are gone; the two CRDs stay")
 
 
 def convert_base(target: Path) -> None:
