@@ -23,6 +23,31 @@ def installed(cluster: Cluster, operator_image: str, job_image: str) -> None:
     install_chart(helm_arguments=["--kubeconfig", str(cluster.kubeconfig)], images=images)
 
 
+@pytest.fixture(scope="module")
+def simulated(cluster: Cluster, operator_image: str, job_image: str) -> None:
+    """The operator with the runtime simulator among its profiles (tests/e2e/simulated.py)."""
+    from tests.e2e.simulated import install_with_simulator  # noqa: PLC0415 (which reads objects by this file's functions)
+
+    install_with_simulator(cluster, images={"operator": operator_image, "job": job_image})
+
+
+@pytest.fixture(scope="module")
+def shop(cluster: Cluster, simulated: None) -> Iterator[str]:
+    """A namespace with a claim and one adapter that is Ready; versions differ by the runtime's arguments."""
+    from tests.e2e.test_bad_input import adapter, has, write_adapter, write_model  # noqa: PLC0415
+
+    name = f"t-{uuid4().hex[:8]}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    claim = cluster.create_claim(namespace=name, name="models")
+    shape = {"model.layers.0.self_attn.q_proj.weight": (8, 8)}
+    write_model(claim / "base", shape, {"model_type": "llama", "vocab_size": 8})
+    write_adapter(claim / "adapters" / "good", out=8)
+    cluster.apply(adapter(name))
+    wait_for(cluster, "loraadapter", "a", has("ValidationDisabled"), namespace=name, seconds=150)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh namespace under Pod Security `restricted`, deleted afterwards; dumped first when the test failed."""

@@ -1,152 +1,26 @@
 """BlueGreen and Canary on the real cluster under an open-loop load: no request is lost, no stream breaks, and the operator is
 killed in the middle of each.
-
-The runtime is a simulator (tests/runtime_simulator), a profile like any other, so that a rollout takes seconds; everything else
-is real: chart, operator, merge Job, claims, Gateway, kube-proxy.
 """
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from demo.place import install_chart
 from devcluster.cluster import Cluster
-from tests.e2e.conftest import RESTRICTED, Wait, read, wait_for
-from tests.e2e.test_bad_input import adapter, has, write_adapter, write_model
+from tests.e2e.conftest import Wait, read
+from tests.e2e.simulated import EVERY, ask, at, deployment, host, kill_operator, no_request_was_lost, serves
 from tests.e2e.traffic import Traffic
 
 pytestmark = pytest.mark.e2e
 
 Json = dict[str, Any]
-SIMULATOR = Path(__file__).parents[1] / "runtime_simulator"
-EVERY = 0.1  # seconds between two requests
-ROUTES = {
-    "/v1/chat/completions": "/v1/chat/completions",
-    "/v1/completions": "/v1/completions",
-    "/v1/models": "/v1/models",
-    "/api/v1/inference": "/v1/chat/completions",
-    "/api/v1/health": "/health",
-}
-
-
-@pytest.fixture(scope="module")
-def simulated(cluster: Cluster, operator_image: str, job_image: str) -> None:
-    """The operator with the simulator as one more profile of its settings."""
-    image = cluster.images.build(name="runtime-simulator", dockerfile=SIMULATOR / "Dockerfile", context=SIMULATOR)
-    cluster.images.load(image, node=1)
-    profile = {
-        "image": image,
-        "command": ["python3", "/opt/simulator/server.py"],
-        "args": ["--model", "{modelPath}", "--name", "{servedModelName}", "--port", "{port}"],
-        "port": 8000,
-        "readyPath": "/health",
-        "livePath": "/health",
-        "metricsPath": "/metrics",
-        "routes": ROUTES,
-        "requests": {"cpu": "20m"},
-        "startupSeconds": 120,
-        "shutdownSeconds": 5,
-        "shmSize": "16Mi",
-    }
-    settings = json.dumps({"profiles": {"simulator": profile}})
-    arguments = ["--kubeconfig", str(cluster.kubeconfig), "--set-json", f"settings={settings}"]
-    install_chart(helm_arguments=arguments, images={"operator": operator_image, "job": job_image})
-
-
-@pytest.fixture(scope="module")
-def shop(cluster: Cluster, simulated: None) -> Iterator[str]:
-    """A namespace with a claim and one adapter that is Ready; versions differ by the runtime's arguments."""
-    name = f"t-{uuid4().hex[:8]}"
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
-    claim = cluster.create_claim(namespace=name, name="models")
-    shape = {"model.layers.0.self_attn.q_proj.weight": (8, 8)}
-    write_model(claim / "base", shape, {"model_type": "llama", "vocab_size": 8})
-    write_adapter(claim / "adapters" / "good", out=8)
-    cluster.apply(adapter(name))
-    wait_for(cluster, "loraadapter", "a", has("ValidationDisabled"), namespace=name, seconds=150)
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
 def namespace(shop: str) -> str:
     """Every test of this module works in the same one."""
     return shop
-
-
-def host(name: str) -> str:
-    """Host name of a deployment, so that two never share a route."""
-    return f"{name}.example.com"
-
-
-def deployment(namespace: str, name: str, *, answer: str, strategy: Json, replicas: int = 2, **spec: Any) -> Json:
-    """A LoRADeployment whose pods answer `answer`."""
-    gateway = {
-        "parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}],
-        "hostnames": [host(name)],
-    }
-    return {
-        "apiVersion": "loraops.dev/v1alpha1",
-        "kind": "LoRADeployment",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "adapterRef": {"name": "a"},
-            "replicas": replicas,
-            "runtime": {
-                "profile": "simulator",
-                "servedModelName": "sim",
-                "drainSeconds": 8,
-                "args": ["--answer", answer],
-            },
-            "strategy": strategy,
-            "traffic": {"gateway": gateway},
-            **spec,
-        },
-    }
-
-
-def serves(revision_before: str = "") -> Any:
-    """The declared version is stable, and it is not the one before."""
-
-    def holds(found: Json) -> bool:
-        status = found.get("status", {})
-        current = status.get("observedGeneration") == found["metadata"]["generation"]
-        revision = status.get("stable", {}).get("revision", "")
-        return current and status.get("phase") == "Stable" and revision not in ("", revision_before)
-
-    return holds
-
-
-def at(phase: str, **step: Any) -> Any:
-    def holds(found: Json) -> bool:
-        status = found.get("status", {})
-        return status.get("phase") == phase and step.items() <= status.get("step", {}).items()
-
-    return holds
-
-
-def kill_operator(cluster: Cluster) -> None:
-    """kill -9: the pod is gone at once, its Deployment starts another."""
-    label = "app.kubernetes.io/name=lora-operator"
-    cluster.kubectl("delete", "pod", "-n", "lora-system", "-l", label, "--force", "--grace-period=0", "--wait=false")
-
-
-def ask(cluster: Cluster, namespace: str, name: str, verb: str) -> None:
-    """`kubectl annotate`: a one-shot request about the candidate."""
-    found = read(cluster, "loradeployment", name, namespace=namespace)
-    assert found is not None
-    value = f"{found['status']['candidate']['revision']}/{uuid4().hex[:6]}"
-    cluster.kubectl("annotate", "loradeployment", name, "-n", namespace, f"loraops.dev/{verb}={value}", "--overwrite")
-
-
-def no_request_was_lost(traffic: Traffic) -> None:
-    assert dict(traffic.seen.failures) == {}
-    assert traffic.seen.answers.total() > 100
-    assert traffic.seen.streams > 0
 
 
 def test_blue_green_switches_and_comes_back_without_losing_a_request(
