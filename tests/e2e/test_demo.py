@@ -122,6 +122,9 @@ def test_a_settled_cluster_sees_no_write_of_the_operator(story: str, cluster: Cl
     while "previous" in resource(cluster, "loradeployment", "fin-assistant")["status"]:
         assert time.monotonic() < deadline, "the version before is still draining"
         time.sleep(1)
+    while "Terminating" in cluster.kubectl("get", "namespaces"):
+        assert time.monotonic() < deadline, "namespaces of the tests before are still being deleted"
+        time.sleep(1)
     time.sleep(5)  # the last write of the drain has been seen
     start = cluster.audit_log.stat().st_size
     time.sleep(seconds)
