@@ -237,3 +237,16 @@ def test_a_fence_that_the_settings_no_longer_ask_for_goes() -> None:
     after = Driver(driver.cluster)
     after.run()
     assert names(after) == PRIMARIES
+
+
+def test_however_short_its_streams_a_candidate_that_is_left_stays_until_every_proxy_knows_t6() -> None:
+    driver = stable(cluster_gpus=8, replicas=2, traffic=TRAFFIC, strategy=STEPS)
+    driver.cluster.watch_invariants = False  # it asks for the default of 60 s
+    driver.edit(lambda spec: spec["runtime"].update(drainSeconds=0))
+    driver.run(lambda: point_to(driver, "v2"))
+    ask(driver, "abort", f"{candidate(driver)}/1")
+    driver.until("Aborting", sub="Drain")
+    begun = driver.cluster.now
+    while driver.status["phase"] == "Aborting" and replicas(driver)["v2"]:
+        driver.look()
+    assert (driver.cluster.now - begun).total_seconds() >= 5

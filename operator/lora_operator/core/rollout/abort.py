@@ -21,6 +21,7 @@ from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.pods import TroubleKind
 from lora_operator.core.rollout.status import Abort, Phase, RolloutStatus, Step, Sub, Version
 from lora_operator.core.rollout.upkeep import (
+    SHORTEST_DRAIN_SECONDS,
     drain_previous,
     keep_route,
     keep_stable,
@@ -121,7 +122,7 @@ def _shift(s: Situation, step: Step) -> Move:
         return _wait(s, verdict.message if verdict and verdict.message else "traffic goes back to the old version")
     record = record_of(s, _candidate(s))
     seconds = s.spec.runtime.drain_seconds if record is None else record.drain_seconds
-    deadline = s.after(seconds)
+    deadline = s.after(max(SHORTEST_DRAIN_SECONDS, seconds))
     status = replace(s.status, step=replace(step, sub=Sub.DRAIN, deadline=deadline))
     return replace(_wait(replace(s, status=status), "the candidate finishes its streams"), requeue_at=deadline)
 

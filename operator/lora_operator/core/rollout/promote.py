@@ -18,6 +18,7 @@ from lora_operator.core.rollout.history import close_downtime, with_history
 from lora_operator.core.rollout.move import Move, Situation, earliest
 from lora_operator.core.rollout.status import Phase, Previous, RolloutStatus, Sub, Version
 from lora_operator.core.rollout.upkeep import (
+    SHORTEST_DRAIN_SECONDS,
     SUCCEEDED,
     candidate_replicas,
     drain_previous,
@@ -31,9 +32,6 @@ from lora_operator.core.rollout.upkeep import (
 from lora_operator.core.rollout.weights import TOTAL
 
 __all__ = ["advance_promotion", "begin_promotion", "keep_both", "shifting"]
-
-# A route is confirmed before the last proxy has read it; no drain is shorter than that.
-SHORTEST_DRAIN_SECONDS = 5
 
 
 def begin_promotion(s: Situation, revision: Revision) -> Move:

@@ -22,6 +22,7 @@ from lora_operator.core.rollout.traffic import unroutable
 from lora_operator.core.rollout.weights import TOTAL, forced_of, weights_of
 
 __all__ = [
+    "SHORTEST_DRAIN_SECONDS",
     "Drain",
     "candidate_replicas",
     "drain_previous",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 SUCCEEDED = "Succeeded"
+# A route is confirmed before the last proxy has read it (Traefik takes one change in two seconds); no drain is shorter than that.
+SHORTEST_DRAIN_SECONDS = 5
 
 
 def record_of(s: Situation, version: Version) -> Revision | None:
