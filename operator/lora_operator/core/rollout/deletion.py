@@ -12,6 +12,7 @@ from lora_operator.core.plan import SetFinalizer
 from lora_operator.core.rollout.children import delete_object
 from lora_operator.core.rollout.move import Move, Situation
 from lora_operator.core.rollout.status import Phase, Step, Sub
+from lora_operator.core.rollout.upkeep import SHORTEST_DRAIN_SECONDS
 
 __all__ = ["delete"]
 
@@ -48,7 +49,7 @@ def _unroute(s: Situation, step: Step) -> Move:
         )
     if not _serving(s):
         return _release(s)
-    deadline = s.after(_drain_seconds(s))
+    deadline = s.after(max(SHORTEST_DRAIN_SECONDS, _drain_seconds(s)))
     status = replace(s.status, step=replace(step, sub=Sub.DRAIN, deadline=deadline))
     return Move(status=status, reason=Reason.DRAINING, message="streams finish before the pods go", requeue_at=deadline)
 
