@@ -37,6 +37,7 @@ def install_with_simulator(cluster: Cluster, *, images: dict[str, str]) -> None:
         "port": 8000,
         "readyPath": "/health",
         "livePath": "/health",
+        "metricsPath": "/metrics",
         "routes": ROUTES,
         "requests": {"cpu": "20m"},
         "startupSeconds": 120,
@@ -55,7 +56,9 @@ def host(name: str) -> str:
 
 
 def deployment(namespace: str, name: str, *, answer: str, strategy: Json, replicas: int = 2, **spec: Any) -> Json:
-    """A LoRADeployment whose pods answer `answer`."""
+    """A LoRADeployment whose pods answer `answer`. What an A/B test measures is throughput, unless `spec` says otherwise."""
+    metrics = {"metrics": [{"name": "conversion", "builtin": "throughput"}]}
+    measured = {"analysis": metrics} if strategy["type"] == "ABTest" else {}
     return {
         "apiVersion": "loraops.dev/v1alpha1",
         "kind": "LoRADeployment",
@@ -71,6 +74,7 @@ def deployment(namespace: str, name: str, *, answer: str, strategy: Json, replic
             },
             "strategy": strategy,
             "traffic": {"gateway": {**GATEWAY, "hostnames": [host(name)]}},
+            **measured,
             **spec,
         },
     }

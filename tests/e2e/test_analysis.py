@@ -13,7 +13,7 @@ import pytest
 
 from devcluster.cluster import Cluster
 from tests.e2e.conftest import CI_FACTOR, Wait, read, wait_for
-from tests.e2e.test_rollouts import deployment, host, serves, shop, simulated  # noqa: F401 (fixtures)
+from tests.e2e.simulated import deployment, host, serves
 from tests.e2e.traffic import Traffic
 
 pytestmark = pytest.mark.e2e
@@ -36,7 +36,7 @@ ANALYSIS: Json = {
 
 
 @pytest.fixture(scope="module")
-def namespace(shop: str) -> str:  # noqa: F811
+def namespace(shop: str) -> str:
     """Every test of this module works in the same one."""
     return shop
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from lora_operator.api.analysis import Variant
 from lora_operator.api.kinds import HTTP_ROUTE, INGRESS
 from tests.fakes.rollout_driver import CONVERSION, Driver, ask, candidate, point_to, replicas, served, shares, stable
+from tests.fakes.telemetry import Load, telemetry_of
 
 Json = dict[str, Any]
+PROFILES: Json = {"transformers": {"metricsPath": "/metrics"}}
 HEADER: Json = {"header": {"name": "x-variant", "value": "b"}}
 COOKIE: Json = {"cookie": {"name": "variant", "value": "b.1"}}
 ALWAYS: Json = {"cookie": {"name": "variant", "value": "always"}}
@@ -30,15 +33,15 @@ def ab_test(**members: Any) -> Json:
     return {"type": "ABTest", "abTest": said}
 
 
-def serving(*, traffic: Json | None = None, spec: Json | None = None, **members: Any) -> Driver:
-    """v1 serves under ABTest."""
-    return stable(
-        cluster_gpus=16,
-        replicas=4,
-        traffic=traffic,
-        strategy=ab_test(**members),
-        **{"analysis": CONVERSION, **(spec or {})},
-    )
+def serving(
+    *, traffic: Json | None = None, spec: Json | None = None, load: Load | None = None, **members: Any
+) -> Driver:
+    """v1 serves under ABTest, and nothing is counted unless a load is given."""
+    more = {"analysis": {**CONVERSION, "intervalSeconds": 10}, "profiles": PROFILES, **(spec or {})}
+    driver = stable(cluster_gpus=16, replicas=4, traffic=traffic, strategy=ab_test(**members), **more)
+    telemetry_of(driver.cluster).load = load or Load(silent="connection refused")
+    driver.cluster.tick(60)
+    return driver
 
 
 def under_test(**members: Any) -> Driver:
@@ -280,3 +283,101 @@ def test_a_header_rule_taken_away_by_hand_is_healed_t22(traffic: Json | None, ha
     driver.look(3)
     assert forced(driver) == {"v2": ("x-variant", "b")}
     assert [obj["metadata"].get("annotations") for obj in driver.cluster.every(INGRESS)] == wanted
+
+
+def sold(*, stable: float, candidate: float) -> Load:
+    """What the query answers at every look."""
+    return Load(values={"conversion": {Variant.STABLE: stable, Variant.CANDIDATE: candidate}})
+
+
+def test_a_candidate_that_sells_more_is_promoted_before_the_time_is_over() -> None:
+    driver = under_test(load=sold(stable=0.10, candidate=0.14), durationSeconds=3600)
+    begun = driver.cluster.now
+    driver.run()
+    assert (served(driver), shares(driver), driver.cluster.forced()) == ("v2", {"v2": 100}, {})
+    assert driver.cluster.now - begun < timedelta(seconds=3600)
+    assert [note.message for note in driver.events.notes if "the candidate won: conversion: better by" in note.message]
+
+
+def test_a_candidate_that_sells_less_is_left_before_the_time_is_over() -> None:
+    driver = under_test(load=sold(stable=0.10, candidate=0.06), durationSeconds=3600)
+    begun = driver.cluster.now
+    driver.run()
+    assert (served(driver), driver.status["abort"]["reason"]) == ("v1", "StableWon")
+    assert driver.cluster.now - begun < timedelta(seconds=3600)
+
+
+def test_a_candidate_that_sells_the_same_has_not_won() -> None:
+    driver = under_test(load=sold(stable=0.10, candidate=0.10))
+    driver.run()
+    assert (served(driver), driver.status["abort"]["reason"]) == ("v1", "StableWon")
+    assert (
+        "the time is over and the candidate was not shown to be better: conversion" in driver.status["abort"]["message"]
+    )
+
+
+def test_a_winner_waits_for_a_person_where_the_spec_says_so() -> None:
+    driver = under_test(load=sold(stable=0.10, candidate=0.14), onEnd="Pause")
+    driver.until("Paused")
+    assert (driver.status["phase"], driver.status["pause"]["reason"]) == ("Paused", "TestEnded")
+    assert driver.condition("Ready")["message"].startswith("the candidate won: conversion")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "load", "name"),
+    [
+        pytest.param({"maxErrorRate": 0.05}, Load(errors={"v2": 0.3}), "maxErrorRate", id="errors"),
+        pytest.param(
+            {"maxPerformanceDegradation": 0.2},
+            Load(slow={"v2": 1.0}),
+            "maxPerformanceDegradation",
+            id="time",
+        ),
+    ],
+)
+def test_a_rollback_condition_ends_the_test_at_once(conditions: Json, load: Load, name: str) -> None:
+    driver = under_test(load=load, rollbackConditions=conditions, durationSeconds=3600, match=HEADER)
+    begun = driver.cluster.now
+    driver.run()
+    assert (served(driver), driver.cluster.forced()) == ("v1", {})
+    assert (driver.status["abort"]["reason"], driver.status["abort"]["evidence"]["name"]) == ("AnalysisFailed", name)
+    assert driver.cluster.now - begun < timedelta(seconds=600)
+
+
+def test_errors_below_the_condition_end_nothing() -> None:
+    load = Load(errors={"v1": 0.02, "v2": 0.02})
+    driver = under_test(load=load, rollbackConditions={"maxErrorRate": 0.05})
+    driver.run()
+    assert driver.status["abort"]["reason"] == "StableWon"
+
+
+def test_figures_of_another_split_are_not_of_this_test() -> None:
+    driver = under_test(load=sold(stable=0.10, candidate=0.104), durationSeconds=3600)
+    driver.look(60)
+    looks = driver.status["analysis"]["metrics"][0]["looks"]
+    reweigh(driver, split={"stable": 50, "candidate": 50}, durationSeconds=3600)
+    driver.look(3)
+    ask(driver, "resume", f"{candidate(driver)}/1")
+    driver.until("Testing", sub="Test")
+    driver.look(25)
+    assert driver.status["analysis"]["metrics"][0]["looks"] < looks
+
+
+def test_requests_that_are_forced_are_no_mismatch_of_the_split() -> None:
+    driver = under_test(load=Load(starved={"v2": 3.0}), match=HEADER)
+    driver.look(200)
+    assert (driver.status["phase"], driver.status["step"]["sub"]) == ("Testing", "Test")
+
+
+def test_a_split_that_the_router_does_not_keep_pauses() -> None:
+    driver = under_test(load=Load(starved={"v2": 0.3}))
+    driver.until("Paused")
+    assert driver.status["pause"]["reason"] == "SampleRatioMismatch"
+
+
+def test_a_success_metric_that_is_not_defined_is_named() -> None:
+    driver = serving(spec={"analysis": {}})
+    driver.run(lambda: point_to(driver, "v2"))
+    assert driver.condition("Ready")["reason"] == "UnknownMetric"
+    assert "spec.strategy.abTest.successMetrics: found 'conversion'" in driver.condition("Ready")["message"]
+    assert replicas(driver) == {"v1": 4}

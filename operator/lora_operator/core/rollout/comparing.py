@@ -150,7 +150,8 @@ def rollout_of(status: RolloutStatus) -> str:
     """Which rollout this is: a candidate may be tried again, and then nothing of the first attempt counts."""
     if status.candidate is None or status.step is None:
         return ""
-    return f"{status.candidate.revision}@{timestamp(status.step.started_at)}"
+    split = f"/{status.step.prefix}" if status.step.forced else ""  # figures of two splits are not one test
+    return f"{status.candidate.revision}@{timestamp(status.step.started_at)}{split}"
 
 
 def stage_of(status: RolloutStatus) -> str:
