@@ -10,11 +10,14 @@ DEFINED = re.compile(r"^(?:async )?def (test_\w+)\(", flags=re.MULTILINE)
 OPEN = {
     (number, "devcluster")
     for number in (
+        "T3",
         "T9",
         "T10",
+        "T11",
         "T12",
         "T13",
         "T14",
+        "T15",
         "T16",
         "T18",
         "T21",
