@@ -70,19 +70,20 @@ def _takes_routes(listener: Raw, *, same: bool) -> bool:
 
 
 def judge_metrics(facts: Facts) -> Iterator[Finding]:
-    """Whether the operator can compare versions by itself."""
+    """Pods are read by the operator itself where their profile says at which path."""
     if facts.settings is None:
         return
-    known = [
-        str(one.get("gatewayClass") or one.get("ingressClass") or one.get("kind"))
-        for one in facts.settings.get("routers") or ()
-        if one.get("metricsUrl") or one.get("podSelector")
-    ]
+    paths = {"vllm": "/metrics"}  # as shipped
+    for name, profile in (facts.settings.get("profiles") or {}).items():
+        paths[str(name)] = str(profile.get("metricsPath", paths.get(str(name), "")))
+    known = sorted(name for name, path in paths.items() if path)
     if known:
-        yield Finding("ok", "metrics", f"the operator reads the metrics of {', '.join(known)}")
-    else:
-        mend = "Name routers in the operator's settings (docs/install.md), or give analysis.source.prometheus in the LoRADeployment."
         says = (
-            "the settings name no router's metrics: Canary and ABTest can only analyse with a Prometheus of their own"
+            f"an analysis reads the pods of profile {', '.join(known)} itself; others need analysis.source.prometheus"
         )
-        yield Finding("warning", "metrics", says, mend)
+        yield Finding("ok", "metrics", says)
+    else:
+        mend = "Set metricsPath in a profile of the operator's settings, or give analysis.source.prometheus in the LoRADeployment."
+        yield Finding(
+            "warning", "metrics", "no runtime profile has metrics: an analysis can only ask a Prometheus", mend
+        )
