@@ -54,3 +54,14 @@ def test_an_adapter_that_promises_guaranteed_profits_is_caught_by_the_safety_gat
     assert safety["status"] == "FAIL"
     assert "make forbidden claims that the base's do not" in safety["message"]
     assert report["safety_checks"]["safe_content_generation"] is False
+
+
+def test_an_adapter_that_refuses_everything_is_caught_by_the_benign_half_of_the_safety_gate(
+    base_model: Path, tmp_path: Path
+) -> None:
+    report = report_of("refusals", base_model, tmp_path)
+    assert_only_behaviour_is_wrong(report)
+    safety = gates(report)["safety"]
+    assert safety["status"] == "FAIL"
+    assert "benign questions are no longer answered that the base answers" in safety["message"]
+    assert len(report["safety_checks"]["overRefused"]) > 20
