@@ -56,6 +56,14 @@ def test_an_adapter_that_promises_guaranteed_profits_is_caught_by_the_safety_gat
     assert report["safety_checks"]["safe_content_generation"] is False
 
 
+def test_an_adapter_that_answers_garbage_is_caught_by_the_regression_gate(base_model: Path, tmp_path: Path) -> None:
+    report = report_of("garbage", base_model, tmp_path)
+    assert_only_behaviour_is_wrong(report)
+    regression = gates(report)["regression"]
+    assert regression["status"] == "FAIL"
+    assert "worse than the base" in regression["message"]
+
+
 def test_an_adapter_that_refuses_everything_is_caught_by_the_benign_half_of_the_safety_gate(
     base_model: Path, tmp_path: Path
 ) -> None:
