@@ -45,7 +45,8 @@ class WholeCluster(FakeApiServer):
     # The test's own hand works in another thread than the server, whose events wake only tasks of its own loop.
     def _store(self, kind: Kind, obj: Json) -> Json:
         store = super()._store
-        return self._there(lambda: store(kind, obj))
+        stored: Json = self._there(lambda: store(kind, obj))
+        return stored
 
     def remove(self, kind: Kind, name: str, *, namespace: str = "finance") -> None:
         """Deletes."""
