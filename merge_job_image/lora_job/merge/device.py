@@ -79,6 +79,9 @@ class OnDevice:
     def norm(self) -> float:
         return self._delta.norm()
 
+    def float32_error(self) -> torch.Tensor:
+        return self._delta.float32_error()
+
 
 def load_for(device: torch.device, step: Step, deltas: Deltas, *, dtype: torch.dtype) -> Delta:
     """The delta of a step by its strategy, its products on `device` where they are plain."""

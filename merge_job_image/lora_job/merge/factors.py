@@ -6,6 +6,7 @@
 so that a merge is one product and one rounding. Coefficient and scale are multiplied into one side in float64 first.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,18 @@ class Delta(Protocol):
     def norm(self) -> float | None:
         """‖Δ‖ where it is known without a dense pass."""
 
+    def float32_error(self) -> torch.Tensor | None:
+        """By row, what an element of Δ may be off by when its terms are summed in float32; None where Δ is no such sum."""
+
+
+def _float32_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Rounding errors of r terms add up like √r, four times that is hardly ever exceeded; 2^-24 is float32's unit roundoff, and
+    Σ|left|·max|right| is at least the sum of the terms (Higham, Accuracy and Stability of Numerical Algorithms, chapters 3 and 4).
+    Three roundings are those of the factors and of the sum with W.
+    """
+    terms = left.float().abs() @ right.float().abs().amax(dim=-1, keepdim=True)
+    return terms.reshape(-1) * (4 * math.sqrt(left.shape[-1] + 3) * 2.0**-24)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LowRank:
@@ -59,9 +72,16 @@ class LowRank:
         left, right = self.left.double(), self.right.double()
         return float(((left.T @ left) * (right @ right.T)).sum().clamp_min(0).sqrt())
 
+    def float32_error(self) -> torch.Tensor:
+        return _float32_error(self.left, self.right)
+
     def project(self, vector: torch.Tensor) -> torch.Tensor:
         """Δ @ vector."""
         return self.left @ (self.right @ vector)
+
+    def elements(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Δ of single elements."""
+        return (self.left[rows] * self.right.T[columns]).sum(dim=-1)
 
     def sample(self) -> torch.Tensor:
         """At most SAMPLE_SIDE² elements, of rows and columns from all over Δ."""
@@ -97,9 +117,17 @@ class Stacked:
         left, right = self.left.double(), self.right.double()
         return float(((left.mT @ left) * (right @ right.mT)).sum().clamp_min(0).sqrt())
 
+    def float32_error(self) -> torch.Tensor:
+        return _float32_error(self.left, self.right)
+
     def project(self, vector: torch.Tensor) -> torch.Tensor:
         """Δ @ vector."""
         return (self.left @ (self.right @ vector).unsqueeze(-1)).reshape(-1)
+
+    def elements(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Δ of single elements."""
+        expert = rows // self.left.shape[1]
+        return (self.left.flatten(0, 1)[rows] * self.right.mT[expert, columns]).sum(dim=-1)
 
     def sample(self) -> torch.Tensor:
         """As of one matrix, from some of the experts."""

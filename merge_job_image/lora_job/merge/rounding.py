@@ -1,8 +1,10 @@
 """Rounding to the stored dtype, once; and how far two stored numbers are apart."""
 
+import math
+
 import torch
 
-__all__ = ["TORCH", "ordered", "round_once", "ulp_distance", "unit_roundoff"]
+__all__ = ["TORCH", "ordered", "round_once", "round_to_odd", "significant_bits", "ulp_distance", "unit_roundoff"]
 
 TORCH: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -23,14 +25,25 @@ def unit_roundoff(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps) / 2
 
 
+def significant_bits(dtype: torch.dtype) -> int:
+    """Of a number's significand, the leading one included."""
+    return round(1 - math.log2(torch.finfo(dtype).eps))
+
+
 def round_once(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """float64 to `dtype` with a single rounding to nearest even.
 
-    torch casts float64 to 16 bits by way of float32 and so rounds twice. Rounding to odd first (the last bit of the float32 is set
-    whenever anything was cut off) makes the second rounding see which side of a tie the number was on (Boldo and Melquiond, 2008).
+    torch casts float64 to 16 bits by way of float32 and so rounds twice; rounding to odd first makes that harmless.
     """
-    if dtype in {torch.float64, torch.float32}:
-        return exact.to(dtype)
+    return exact.to(dtype) if dtype in {torch.float64, torch.float32} else round_to_odd(exact).to(dtype)
+
+
+def round_to_odd(exact: torch.Tensor) -> torch.Tensor:
+    """float64 to the float32 that rounds to 16 bits as the float64 itself would.
+
+    Its last bit is set whenever anything was cut off, so a second rounding sees which side of a tie the number was on
+    (Boldo and Melquiond, 2008).
+    """
     nearest = exact.to(torch.float32)
     bits = nearest.view(torch.int32)
     too_large = nearest.double().abs() > exact.abs()
@@ -38,7 +51,7 @@ def round_once(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     finite = torch.isfinite(nearest)
     truncated = torch.where(too_large & finite, bits - 1, bits)
     odd = torch.where(inexact & finite, truncated | 1, truncated)
-    return odd.view(torch.float32).to(dtype)
+    return odd.view(torch.float32)
 
 
 def ordered(values: torch.Tensor) -> torch.Tensor:

@@ -8,18 +8,21 @@
 The engine asks in its working dtype and rounds; verification and validation ask in float64 and compare.
 """
 
+from functools import partial
 from typing import Protocol
 
 import torch
 
 from lora_job.merge.factors import Delta, Deltas
 from lora_job.merge.operations.calculation import Calculated, Calculation
+from lora_job.merge.operations.cancellation import Cancellation
 from lora_job.merge.operations.dora import Dora
 from lora_job.merge.operations.lora import Lora
 from lora_job.merge.operations.rows import ReplacedRows
 from lora_job.merge.operations.whole import Whole
 from lora_job.merge.plan import Operation, Step
-from lora_job.merge.strategies.load import load_delta
+from lora_job.merge.rounding import TORCH
+from lora_job.merge.strategies.load import load_delta, load_sum
 from lora_job.merge.stream import Sources
 
 __all__ = ["Calculated", "Calculation", "LoadDelta", "calculate", "working_dtype"]
@@ -32,8 +35,8 @@ class LoadDelta(Protocol):
 
 
 def working_dtype(step: Step) -> torch.dtype:
-    """float32 is enough for W + Δ in 16 bits and one rounding; 32 bits, a quotient of norms and decisions by element need more,
-    and so does a quantized tensor, which is made from the float32 result."""
+    """float32 is enough for W + Δ in 16 bits and one rounding, but for what cancellation.py looks after; 32 bits, a quotient of norms
+    and decisions by element need more, and so does a quantized tensor, which is made from the float32 result."""
     wide = step.dtype in {"F32", "F64"} or step.operation is Operation.DORA or step.elementwise or bool(step.encoding)
     return torch.float64 if wide else torch.float32
 
@@ -45,10 +48,18 @@ def calculate(
     reader = sources.origin_rows(step)
     match step.operation:
         case Operation.LORA:
-            return Lora(reader, delta=load(step, deltas, dtype=dtype), dtype=dtype)
+            delta = load(step, deltas, dtype=dtype)
+            cancellation = _cancellation(step, delta, deltas) if dtype is torch.float32 else None
+            return Lora(reader, delta=delta, dtype=dtype, cancellation=cancellation)
         case Operation.DORA:
             return Dora(step, reader, deltas=deltas, dtype=dtype)
         case Operation.ROWS:
             return ReplacedRows(step, reader, deltas=deltas)
         case Operation.COPY | Operation.UNTIE | Operation.REPLACE | Operation.ADD:
             return Whole(reader)
+
+
+def _cancellation(step: Step, delta: Delta, deltas: Deltas) -> Cancellation | None:
+    error = delta.float32_error()
+    exact = partial(load_sum, step, deltas, dtype=torch.float64)
+    return None if error is None else Cancellation(error, exact=exact, stored=TORCH[step.dtype])

@@ -167,6 +167,9 @@ class Combined:
     def norm(self) -> None:
         """Known only after a dense pass, which the merge is."""
 
+    def float32_error(self) -> None:
+        """Decisions by element are made in float64."""
+
     def _block(self, start: int, end: int) -> torch.Tensor:
         changed = (
             (part.rows(start, end, trim=trim), part.weight) for part, trim in zip(self._parts, self._trims, strict=True)

@@ -66,6 +66,9 @@ class _SideBySide:
     def norm(self) -> None:
         """Not known without a dense pass."""
 
+    def float32_error(self) -> None:
+        """Decisions by element are made in float64."""
+
     def _block(self, start: int, end: int) -> torch.Tensor:
         votes = self._weights * torch.stack([self._thinned(number, start, end) for number in range(len(self._parts))])
         total = votes.sum(dim=0)
