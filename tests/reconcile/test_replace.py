@@ -325,6 +325,12 @@ def test_an_image_of_the_users_own_may_run_what_the_profiles_cannot() -> None:
             lambda spec: spec["runtime"].update(profile="tgi"), "UnknownProfile", "True", id="an unknown profile"
         ),
         pytest.param(
+            lambda spec: spec.update(adapterRef={"name": "building"}, runtime={**spec["runtime"], "profile": "tgi"}),
+            "UnknownProfile",
+            "True",
+            id="an unknown profile, while the adapter still builds",
+        ),
+        pytest.param(
             lambda spec: spec["runtime"].update(profile="vllm"), "Invalid", "True", id="a profile that brings no image"
         ),
         pytest.param(

@@ -71,7 +71,13 @@ def _declared(observed: Observed, spec: Deployment) -> Goal | Block:
             artifact_digest=adapter.digest,
             forced=() if adapter.ready else adapter.failed_soft,
         )
-    return _known(observed, spec) or _not_ready(spec, adapter)
+    return _known(observed, spec) or _never(observed, spec) or _not_ready(spec, adapter)
+
+
+def _never(observed: Observed, spec: Deployment) -> Block | None:
+    """What no adapter could mend is said at once: a build and its validation may take an hour."""
+    profile = _profile_of(observed, spec)
+    return profile if isinstance(profile, Block) else _impossible(observed, spec, profile)
 
 
 def _may_force(spec: Deployment, adapter: AdapterView) -> bool:
@@ -144,19 +150,26 @@ def build_revision(observed: Observed, goal: Goal) -> Revision | Block:
             message=f"revision {goal.revision} is not stored and LoRAAdapter {goal.adapter} is gone",
             stalled=True,
         )
-    profile = observed.settings.profiles.get(spec.runtime.profile)
-    if profile is None:
-        known = ", ".join(sorted(observed.settings.profiles))
-        return Block(
-            reason=Reason.UNKNOWN_PROFILE,
-            message=f"spec.runtime.profile: found {spec.runtime.profile!r}, expected one of {known}",
-            stalled=True,
-        )
+    profile = _profile_of(observed, spec)
+    if isinstance(profile, Block):
+        return profile
     return (
         _impossible(observed, spec, profile)
         or _unreadable(spec, adapter, profile)
         or _memory_block(observed, spec, adapter, profile)
         or _build(observed, goal, spec=spec, adapter=adapter, profile=profile)
+    )
+
+
+def _profile_of(observed: Observed, spec: Deployment) -> Profile | Block:
+    profile = observed.settings.profiles.get(spec.runtime.profile)
+    if profile is not None:
+        return profile
+    known = ", ".join(sorted(observed.settings.profiles))
+    return Block(
+        reason=Reason.UNKNOWN_PROFILE,
+        message=f"spec.runtime.profile: found {spec.runtime.profile!r}, expected one of {known}",
+        stalled=True,
     )
 
 
