@@ -10,6 +10,7 @@ from enum import StrEnum
 __all__ = [
     "ADAPTER",
     "ANNOTATION_WORKFLOW_DEPLOYMENT",
+    "CLAIM",
     "CONTROLLER_REVISION",
     "FIELD_MANAGER",
     "GROUP",
@@ -60,6 +61,7 @@ LORA_DEPLOYMENT = Kind(GROUP, "v1alpha1", "loradeployments", "LoRADeployment", "
 CONTROLLER_REVISION = Kind("apps", "v1", "controllerrevisions", "ControllerRevision")
 JOB = Kind("batch", "v1", "jobs", "Job")
 POD = Kind("", "v1", "pods", "Pod")
+CLAIM = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 
 
 class Verb(StrEnum):

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from lora_client.errors import Forbidden, NotInstalled
-from lora_client.names import ADAPTER, Kind
+from lora_client.names import ADAPTER, CLAIM, POD, Kind
 from loractl.facts import Facts, Finding
 from loractl.findings import judge
 from loractl.pages import chain_lines
@@ -28,9 +28,7 @@ GATEWAY = Kind(GATEWAY_API, "v1", "gateways", "Gateway")
 INGRESS_CLASS = Kind("networking.k8s.io", "v1", "ingressclasses", "IngressClass")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 NODE = Kind("", "v1", "nodes", "Node")
-POD = Kind("", "v1", "pods", "Pod")
 STORAGE_CLASS = Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass")
-CLAIM = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 REVIEW = Kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
 
 

@@ -8,11 +8,12 @@ from uuid import uuid4
 
 import typer
 
-from lora_client.errors import Invalid, TimedOut, Unavailable
+from lora_client.errors import Forbidden, Invalid, TimedOut, Unavailable, not_found
 from lora_client.job_image import JobImage, find_job_image
-from lora_client.names import ADAPTER, CONTROLLER_REVISION, JOB, LABEL_DEPLOYMENT, LORA_DEPLOYMENT, POD
+from lora_client.names import ADAPTER, CLAIM, CONTROLLER_REVISION, JOB, LABEL_DEPLOYMENT, LORA_DEPLOYMENT, POD
 from lora_client.sources import ClaimPath, parse_claim_path
 from loractl.columns import Table
+from loractl.objects import name_of
 from loractl.output import Format
 from loractl.pods import job_ended, trouble_of_pod
 from loractl.prune_job import Names, build_prune_job, names_of, stores_of
@@ -53,6 +54,7 @@ async def prune(
         raise Invalid(
             f"no LoRAAdapter of namespace {session.namespace} names a store; name it with --store pvc://CLAIM/PATH"
         )
+    stores = await _existing(session, stores)
     chosen = await find_job_image(session.client.api, namespace=session.namespace, given=image or None)
     settings: dict[str, Any] = {"image": chosen, "min_age": min_age}
     ask = delete and not yes
@@ -68,6 +70,28 @@ async def prune(
         removed = [entry for entry in gone if entry["action"] == "removed"]
         session.out.line(f"removed {_sum(removed)}")
     return OK
+
+
+async def _existing(session: Session, stores: Sequence[ClaimPath]) -> list[ClaimPath]:
+    """Those whose claim is there: a pod that mounts another waits for ever. Who may not list claims learns it from the pod.
+
+    Raises:
+        NotFound: no claim of them is there; with the nearest names.
+    """
+    try:
+        claims = {name_of(one) for one in await session.client.api.list(CLAIM, namespace=session.namespace)}
+    except Forbidden:
+        return list(stores)
+    absent = {
+        one: not_found("PersistentVolumeClaim", one.claim, known=claims, where=f"namespace {session.namespace}")
+        for one in stores
+        if one.claim not in claims
+    }
+    if len(absent) == len(stores):
+        raise absent[stores[0]]
+    for one, why in absent.items():
+        session.out.say(f"{one} is left out: {why}")
+    return [one for one in stores if one not in absent]
 
 
 async def _names(session: Session) -> tuple[Names, list[ClaimPath]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from lora_client.names import CLAIM
 from loractl.commands.doctor import (
-    CLAIM,
     CONFIG_MAP,
     CRD,
     DEPLOYMENT,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lora_client.job_image import JobImage
-from lora_client.names import ADAPTER, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT, POD
+from lora_client.names import ADAPTER, CLAIM, CONTROLLER_REVISION, JOB, LORA_DEPLOYMENT, POD
 from lora_client.sources import ClaimPath
 from lora_job.cli import run
 from loractl.commands.doctor import DEPLOYMENT
@@ -174,6 +174,7 @@ def working(cluster: WholeCluster, *, failed: str = "") -> list[list[str]]:
         cluster.set_status(JOB, name, {"conditions": [condition]})
 
     cluster.put(ADAPTER, ready_adapter())
+    cluster.put(CLAIM, {"metadata": {"name": "models"}})
     cluster.put(LORA_DEPLOYMENT, stable_deployment())
     meta = {"name": "r", "labels": {"loraops.dev/deployment": "fin-assistant"}}
     cluster.put(
@@ -262,6 +263,31 @@ def test_a_job_that_fails_is_told_in_its_own_words(loractl: Terminal, cluster: W
     result = loractl("prune")
     assert result.exit_code == 1
     assert "there is no such directory" in result.stderr
+
+
+def test_a_claim_that_is_not_there_is_told_at_once_with_the_nearest(loractl: Terminal, cluster: WholeCluster) -> None:
+    started = working(cluster)
+    result = loractl("prune", "--store", "pvc://modells/artifacts")
+    assert (result.exit_code, started) == (2, [])
+    assert "PersistentVolumeClaim modells is not in namespace finance; there is models" in result.stderr
+
+
+def test_an_adapter_whose_claim_is_gone_does_not_keep_the_other_stores_from_being_looked_at(
+    loractl: Terminal, cluster: WholeCluster
+) -> None:
+    started = working(cluster)
+    lost = ready_adapter("fin-v3")
+    lost["spec"]["artifact"]["store"]["pvc"]["claimName"] = "gone"
+    cluster.put(ADAPTER, lost)
+    result = loractl("prune")
+    assert (result.exit_code, len(started)) == (0, 1)
+    assert "pvc://gone/artifacts is left out: PersistentVolumeClaim gone is not in namespace finance" in result.stderr
+
+
+def test_who_may_not_list_claims_may_still_look(loractl: Terminal, cluster: WholeCluster) -> None:
+    working(cluster)
+    cluster.refused.add("list persistentvolumeclaims")
+    assert loractl("prune").exit_code == 0
 
 
 def test_without_any_store_it_asks_for_one(loractl: Terminal) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from lora_client.names import Kind
+from lora_client.names import CLAIM, Kind
 from loractl.commands.doctor import (
-    CLAIM,
     CONFIG_MAP,
     CRD,
     DEPLOYMENT,
