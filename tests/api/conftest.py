@@ -73,7 +73,8 @@ class Api:
 @pytest.fixture(scope="session")
 def cluster(cluster: Cluster) -> Cluster:
     """The devcluster with the CRDs of this checkout."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    # As the chart's manager: on a kept cluster a later `helm upgrade` would meet another one's fields and refuse.
+    cluster.kubectl("apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", str(CRDS))
     cluster.kubectl(
         "wait", "--for=condition=Established", "crd/loraadapters.loraops.dev", "crd/loradeployments.loraops.dev"
     )
