@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from lora_operator.api.names import LABEL_IN_SERVICE, LABEL_REVISION
-from lora_operator.core.rollout.status import moment
+from lora_operator.core.rollout.stored import moment
 
 __all__ = ["Pod", "Trouble", "TroubleKind", "parse_pod"]
 
