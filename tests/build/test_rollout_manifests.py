@@ -107,6 +107,9 @@ CASES = {
         weights={"0a1b2c3d": 70, "ffffffff": 30},
         forced=Forced(revision="ffffffff", match=Match(kind="cookie", name="variant", value="b.1")),
     ),
+    "httproute-fenced": lambda: build_http_route(
+        OWNER, TRAFFIC, routes=PROFILES["vllm"].routes, weights={"0a1b2c3d": 95, "ffffffff": 5}, fenced=True
+    ),
     "ingress-forced": lambda: list(
         build_ingresses(
             OWNER,

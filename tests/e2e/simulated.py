@@ -27,7 +27,7 @@ ROUTES = {
 
 
 def install_with_simulator(cluster: Cluster, *, images: dict[str, str]) -> None:
-    """The operator with the simulator as one more profile of its settings, and with the address of the Ingress controller."""
+    """The operator with the simulator as one more profile of its settings, and with the address of Traefik."""
     image = cluster.images.build(name="runtime-simulator", dockerfile=SIMULATOR / "Dockerfile", context=SIMULATOR)
     cluster.images.load(image, node=1)
     profile = {
@@ -44,7 +44,8 @@ def install_with_simulator(cluster: Cluster, *, images: dict[str, str]) -> None:
         "shutdownSeconds": 5,
         "shmSize": "16Mi",
     }
-    routers = [{"ingressClass": "nginx", "kind": "traefik", "url": cluster.gateway_url}]
+    traefik = {"kind": "traefik", "url": cluster.gateway_url}
+    routers = [{"ingressClass": "nginx", **traefik}, {"gatewayClass": "traefik", **traefik}]
     settings = json.dumps({"profiles": {"simulator": profile}, "routers": routers})
     arguments = ["--kubeconfig", str(cluster.kubeconfig), "--set-json", f"settings={settings}"]
     install_chart(helm_arguments=arguments, images=images)

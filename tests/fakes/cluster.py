@@ -1,7 +1,7 @@
 """A simulated cluster for rollouts: the API as the operator calls it, and the controllers that answer.
 
     Deployment ─► pods (GPUs counted, ready after a while, by behaviour of the revision) ─► leave one tick after a scale-down
-    HTTPRoute  ─► Accepted and ResolvedRefs for its generation, one tick later
+    HTTPRoute  ─► Accepted and ResolvedRefs for its generation, one tick later; its fence answers from then on
     time       ─► moves only when the test says so
 
 Every write goes through `_write`, which checks what must hold at that moment (T1, T2, T6, T20) and can crash the operator
@@ -31,9 +31,11 @@ from lora_operator.api.kinds import (
     Kind,
 )
 from lora_operator.api.names import LABEL_IN_SERVICE, LABEL_REVISION
+from lora_operator.core.build.fence import is_fence
 from lora_operator.core.plan import ProbePod
 from lora_operator.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
 from lora_operator.reconcile.verifier import PodVerdict
+from lora_operator.routing.controller import Reply
 
 Json = dict[str, Any]
 CACHED = (
@@ -77,7 +79,9 @@ class Cluster:
         self.stuck: Callable[[Json], bool] = lambda pod: False  # pods that never get ready, whatever their adapter
         self.gateway_takes = True
         self.ingress_takes = True
+        self.gateway_serves = True  # Accepted is said when a route was read, which is earlier
         self._taken: dict[str, str] = {}  # what the Ingress controller serves: revision by fence host
+        self._served: dict[str, str] = {}  # what the Gateway serves: revision by the mark of a fence
         self.downtime_allowed = False
         self.watch_invariants = True
         self.telemetry: Passing | None = None  # what the pods have counted (tests/fakes/telemetry.py)
@@ -108,7 +112,11 @@ class Cluster:
                     },
                 },
             )
-            features = [{"name": "HTTPRoute"}, {"name": "HTTPRoutePathRewrite"}]
+            features = [
+                {"name": "HTTPRoute"},
+                {"name": "HTTPRoutePathRewrite"},
+                {"name": "HTTPRouteResponseHeaderModification"},
+            ]
             self.put(
                 GATEWAY_CLASS,
                 {
@@ -166,6 +174,8 @@ class Cluster:
         if self.ingress_takes:
             fences = [obj for obj in self.every(INGRESS) if obj["metadata"]["name"].endswith("-fence")]
             self._taken = {fence["spec"]["rules"][0]["host"]: _backend(fence) for fence in fences}
+        if self.gateway_serves:
+            self._served = {mark: name for route in self.every(HTTP_ROUTE) for mark, name in _fences(route)}
 
     def _advance_pod(self, pod: Json) -> None:
         name = pod["metadata"]["name"]
@@ -277,12 +287,12 @@ class Cluster:
         self.objects[kind, name] = obj
         return obj
 
-    async def ask(self, url: str, *, host: str, path: str, headers: Mapping[str, str] | None = None) -> int | str:
-        """The Ingress controller, which takes what is written one tick later."""
-        revision = self._taken.get(host)
+    async def ask(self, url: str, *, host: str, path: str, mark: str = "") -> Reply | str:
+        """A controller, which serves what is written one tick later."""
+        revision = self._served.get(mark) if mark else self._taken.get(host)
         if revision is None:
-            return 404
-        return 200 if self.ready(revision) else 503
+            return Reply(status=404)
+        return Reply(status=200, mark=mark) if self.ready(revision) else Reply(status=503, mark=mark)
 
     # ---- Kube -----------------------------------------------------------------------------------------------------
     async def get(self, kind: Kind, *, namespace: str | None, name: str) -> Json | None:
@@ -400,7 +410,7 @@ class Cluster:
         for route in self.every(HTTP_ROUTE):
             for rule in route["spec"]["rules"]:
                 for match in rule["matches"]:
-                    for header in match.get("headers", ()):
+                    for header in () if is_fence(rule) else match.get("headers", ()):
                         found[rule["backendRefs"][0]["name"].rsplit("-", 1)[1]] = (header["name"], header["value"])
         for twin in self.every(INGRESS):
             said = twin["metadata"].get("annotations", {})
@@ -515,6 +525,15 @@ def _backend(ingress: Mapping[str, Any]) -> str:
     if len(names) != 1:
         raise Violation(f"T19: paths of one Ingress disagree: {names}")
     return str(names.pop().rsplit("-", 1)[1])
+
+
+def _fences(route: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Mark and revision of each fence in an HTTPRoute."""
+    return [
+        (rule["matches"][0]["headers"][0]["value"], rule["backendRefs"][0]["name"].rsplit("-", 1)[1])
+        for rule in route["spec"]["rules"]
+        if is_fence(rule)
+    ]
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

@@ -177,50 +177,6 @@ def test_the_fence_is_written_behind_all_others_and_leads_to_the_version_that_ga
     assert shares(driver) == {"v1": 75, "v2": 25}
 
 
-def test_nothing_is_confirmed_before_the_controller_answers() -> None:
-    cluster = Cluster()
-    cluster.ingress_takes = False
-    driver = started(cluster, traffic=TRAFFIC, routers=ROUTERS)
-    driver.until("Promoting")
-    driver.look(20)
-    assert driver.status["phase"] == "Promoting"
-    assert driver.condition("Ready")["message"] == (
-        "the controller at http://traefik:8000 has not taken the Ingresses yet (HTTP 404)"
-    )
-    cluster.ingress_takes = True
-    driver.run()
-    assert (driver.status["phase"], driver.condition("Ready")["status"]) == ("Stable", "True")
-
-
-def test_a_controller_that_is_late_holds_up_the_drain_of_what_it_still_serves_t6() -> None:
-    driver = fenced(BLUE_GREEN)
-    driver.cluster.ingress_takes = False
-    point_to(driver, "v2")
-    driver.until("Switching", sub="Shift")
-    driver.look(200)
-    assert (driver.status["phase"], replicas(driver)) == ("Switching", {"v1": 2, "v2": 2})
-    driver.cluster.ingress_takes = True
-    driver.run()
-    assert (served(driver), replicas(driver)) == ("v2", {"v1": 0, "v2": 2})
-
-
-def test_a_controller_that_cannot_be_asked_is_named_with_its_setting() -> None:
-    cluster = Cluster()
-
-    async def refused(url: str, *, host: str, path: str, headers: object = None) -> str:
-        return "ClientConnectorError: refused"
-
-    cluster.ask = refused  # type: ignore[assignment, method-assign]
-    driver = started(cluster, traffic=TRAFFIC, routers=ROUTERS)
-    driver.until("Promoting")
-    driver.look(3)
-    assert driver.condition("Ready")["reason"] == "RouteNotAccepted"
-    assert (
-        "does not answer at http://traefik:8000 (ClientConnectorError: refused)" in driver.condition("Ready")["message"]
-    )
-    assert "routers[].url" in driver.condition("Ready")["message"]
-
-
 def test_a_fence_that_is_deleted_by_hand_comes_back_and_goes_with_the_resource() -> None:
     driver = fenced()
     driver.run(lambda: driver.cluster.remove(INGRESS, "fin-fence"))
@@ -230,13 +186,6 @@ def test_a_fence_that_is_deleted_by_hand_comes_back_and_goes_with_the_resource()
         lambda: driver.cluster.edit(LORA_DEPLOYMENT, NAME, lambda o: o["metadata"].update(deletionTimestamp=stamp))
     )
     assert names(driver) == []
-
-
-def test_a_fence_that_the_settings_no_longer_ask_for_goes() -> None:
-    driver = fenced()
-    after = Driver(driver.cluster)
-    after.run()
-    assert names(after) == PRIMARIES
 
 
 def test_however_short_its_streams_a_candidate_that_is_left_stays_until_every_proxy_knows_t6() -> None:

@@ -39,7 +39,10 @@ SPLITS = [
     {"split": {"stable": 70, "candidate": 30}, "match": {"cookie": {"name": "v", "value": "always"}}, "onEnd": "Pause"},
 ]
 TEST = {"successMetrics": ["conversion"], "durationSeconds": 40}
-ROUTERS: list[Json] = [{"ingressClass": "nginx", "kind": "traefik", "url": "http://traefik:8000"}]
+ROUTERS: list[Json] = [
+    {"ingressClass": "nginx", "kind": "traefik", "url": "http://traefik:8000"},
+    {"gatewayClass": "traefik", "kind": "traefik", "url": "http://traefik:8000"},
+]
 BLUE_GREEN = {"switchDelaySeconds": 10, "keepPreviousSeconds": 100}
 INGRESS_TRAFFIC: Json = {"ingress": {"className": "nginx", "host": "fin.example.com"}}
 GATEWAY_TRAFFIC: Json = {"gateway": {"parentRefs": [{"name": "public", "namespace": "infra", "sectionName": "web"}]}}

@@ -57,6 +57,41 @@ async def test_rewrites_are_a_feature(features: list[str], rewrites: bool, refus
 
 
 @pytest.mark.parametrize(
+    ("features", "routers", "refused"),
+    [
+        pytest.param(
+            ALL,
+            [{"gatewayClass": "other", "url": "http://x"}],
+            True,
+            id="routes are confirmed by a header it cannot add",
+        ),
+        pytest.param(
+            ALL, [{"gatewayClass": "more", "url": "http://x"}], True, id="all routes carry the fence, whoever is asked"
+        ),
+        pytest.param(ALL, [{"gatewayClass": "other"}], False, id="nobody is asked"),
+        pytest.param(
+            ALL, [{"ingressClass": "nginx", "url": "http://x"}], False, id="Ingress controllers alone are asked"
+        ),
+        pytest.param(
+            [*ALL, "HTTPRouteResponseHeaderModification"],
+            [{"gatewayClass": "other", "url": "http://x"}],
+            False,
+            id="it can",
+        ),
+        pytest.param(
+            [], [{"gatewayClass": "other", "url": "http://x"}], False, id="it lists nothing, so nothing is known"
+        ),
+    ],
+)
+async def test_a_header_of_the_answer_is_a_feature(features: list[str], routers: Any, refused: bool) -> None:
+    said = await lack(cluster_with(features=features), routers=routers)
+    assert (
+        "RouterLacksFeature: spec.traffic.gateway: GatewayClass other does not list HTTPRouteResponse" in said
+    ) is refused
+    assert bool(said) is refused
+
+
+@pytest.mark.parametrize(
     ("controller", "routers", "refused"),
     [
         pytest.param("traefik.io/gateway-controller", (), False, id="Traefik"),

@@ -51,7 +51,7 @@ from lora_operator.reconcile.verifier import Verifier
 from lora_operator.routing.base import ReadingRouter
 from lora_operator.routing.capability import lack_of
 from lora_operator.routing.choose import every_router, router_for
-from lora_operator.routing.controller import Ask, ask_over_http, controller_urls
+from lora_operator.routing.controller import Ask, Controllers, ask_over_http
 from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.clock import Clock
 from lora_operator.runtime.queue import Key
@@ -83,9 +83,8 @@ class DeploymentReconciler:
         self._verifier = verifier
         self._collector = collector
         self._clock = clock
-        self._ask = ask
         self._routers = settings.routers
-        self._controllers = controller_urls(settings.routers)
+        self._controllers = Controllers.of(settings.routers, ask=ask)
         self._settings = RolloutSettings(
             profiles=settings.profiles,
             pods=PodSettings(
@@ -280,7 +279,7 @@ class DeploymentReconciler:
         return None
 
     def _router(self, spec: Deployment) -> ReadingRouter:
-        return router_for(spec.traffic, replicas=spec.replicas, controllers=self._controllers, ask=self._ask)
+        return router_for(spec.traffic, replicas=spec.replicas, controllers=self._controllers)
 
     def _cached_route(self, owner: Owner, router: ReadingRouter) -> Mapping[str, Json]:
         found = {

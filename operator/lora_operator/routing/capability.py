@@ -4,13 +4,15 @@
     GatewayClass not accepted         no implementation looks after it
     no HTTPRoutePathRewrite           the profile's paths cannot be rewritten
     no expressions over headers       a cookie cannot be matched
+    no HTTPRouteResponse-             a fence (core/build/fence.py) cannot answer, where the settings ask for one
+    HeaderModification
 
 An implementation lists what it can in GatewayClass.status.supportedFeatures. One that lists nothing is not refused: whatever it will
 not take it has to say in the route's own conditions. Expressions over headers are no feature of that list, and a route that asks for one
 in vain may be dropped whole, with all its requests: there only implementations are trusted whose own documentation says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_operator.api.deployment import GatewayTraffic
@@ -23,6 +25,7 @@ from lora_operator.kube.errors import Forbidden, NotFound
 __all__ = ["lack_of"]
 
 PATH_REWRITE = "HTTPRoutePathRewrite"
+RESPONSE_HEADER = "HTTPRouteResponseHeaderModification"
 _MATCHES_EXPRESSIONS = frozenset({"traefik.io/gateway-controller", "gateway.envoyproxy.io/gatewayclass-controller"})
 _KINDS_THAT_DO = frozenset({"traefik", "envoy-gateway"})
 
@@ -34,7 +37,7 @@ async def lack_of(
     namespace: str,
     rewrites: bool,
     cookie: bool,
-    routers: Iterable[Mapping[str, Any]],
+    routers: Sequence[Mapping[str, Any]],
 ) -> Lack | None:
     """The first thing that is missing; None where nothing is, or where it cannot be known.
 
@@ -55,6 +58,8 @@ async def lack_of(
         name = str(gateway["spec"].get("gatewayClassName", ""))
         known = await _get(kube, GATEWAY_CLASS, namespace=None, name=name)
         lack = _unaccepted(name, known) or (_no_rewrite(name, known) if rewrites else None)
+        if lack is None and any(router.get("gatewayClass") and router.get("url") for router in routers):
+            lack = _no_fence(name, known)
         if lack is None and cookie:
             lack = _no_expressions(name, known, kinds=[r.get("kind") for r in routers if r.get("gatewayClass") == name])
         if lack is not None:
@@ -82,15 +87,33 @@ def _unaccepted(name: str, known: Json | None) -> Lack | None:
 
 
 def _no_rewrite(name: str, known: Json | None) -> Lack | None:
-    listed = ((known or {}).get("status") or {}).get("supportedFeatures") or ()
-    features = {str(one.get("name", "")) if isinstance(one, Mapping) else str(one) for one in listed}
-    if not features or PATH_REWRITE in features:
+    others = _features_without(PATH_REWRITE, known)
+    if not others:
         return None
     return Lack(
         reason=Reason.ROUTER_LACKS_FEATURE,
-        message=f"spec.traffic.gateway: GatewayClass {name} does not list {PATH_REWRITE} among its {len(features)} features, and the "
+        message=f"spec.traffic.gateway: GatewayClass {name} does not list {PATH_REWRITE} among its {others} features, and the "
         "profile's paths have to be rewritten; use another implementation, or a profile whose routes are those of the runtime",
     )
+
+
+def _no_fence(name: str, known: Json | None) -> Lack | None:
+    others = _features_without(RESPONSE_HEADER, known)
+    if not others:
+        return None
+    return Lack(
+        reason=Reason.ROUTER_LACKS_FEATURE,
+        message=f"spec.traffic.gateway: GatewayClass {name} does not list {RESPONSE_HEADER} among its {others} features, and the "
+        "settings' routers give a gatewayClass with a url, so that routes are confirmed by a header of the answer; use another "
+        "implementation, or take that url away",
+    )
+
+
+def _features_without(wanted: str, known: Json | None) -> int:
+    """How many features a class lists when this one is not among them; 0 when it is, or when none are listed."""
+    listed = ((known or {}).get("status") or {}).get("supportedFeatures") or ()
+    features = {str(one.get("name", "")) if isinstance(one, Mapping) else str(one) for one in listed}
+    return 0 if wanted in features else len(features)
 
 
 def _no_expressions(name: str, known: Json | None, *, kinds: list[Any]) -> Lack | None:

@@ -1,10 +1,8 @@
 """Which router a spec's `traffic` asks for."""
 
-from collections.abc import Mapping
-
 from lora_operator.api.deployment import GatewayTraffic, IngressTraffic, ServiceTraffic, Traffic
 from lora_operator.routing.base import ReadingRouter
-from lora_operator.routing.controller import Ask
+from lora_operator.routing.controller import Controllers
 from lora_operator.routing.gateway import GatewayRouter
 from lora_operator.routing.ingress import IngressRouter
 from lora_operator.routing.service import ServiceRouter
@@ -12,20 +10,15 @@ from lora_operator.routing.service import ServiceRouter
 __all__ = ["every_router", "router_for"]
 
 
-def router_for(
-    traffic: Traffic, *, replicas: int, controllers: Mapping[str, str] | None = None, ask: Ask | None = None
-) -> ReadingRouter:
-    """The router. `replicas`: pods that serve, for the one that shares requests by pods.
-
-    `controllers`: where Ingress controllers answer, by class; `ask`: how they are asked.
-    """
+def router_for(traffic: Traffic, *, replicas: int, controllers: Controllers | None = None) -> ReadingRouter:
+    """The router. `replicas`: pods that serve, for the one that shares requests by pods; `controllers`: None: none is asked."""
     match traffic:
         case GatewayTraffic():
-            return GatewayRouter(traffic)
+            return GatewayRouter(traffic, controllers=controllers)
         case ServiceTraffic():
             return ServiceRouter(replicas=replicas)
         case IngressTraffic():
-            return IngressRouter(traffic, url=(controllers or {}).get(traffic.class_name, ""), ask=ask)
+            return IngressRouter(traffic, controllers=controllers)
 
 
 def every_router() -> tuple[ReadingRouter, ...]:

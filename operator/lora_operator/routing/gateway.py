@@ -2,6 +2,9 @@
 
 verify = the route says the weights, and every parent's controller reports Accepted and ResolvedRefs for exactly this
 generation. A controller that has not spoken yet is waited for; a missing Gateway and a refusing listener are told apart.
+
+Accepted is said when a route was read, not when it is served: Traefik applies one change in two seconds. So where the settings say how a
+controller is reached, the route has one rule more (core/build/fence.py), and is confirmed once a request on it is answered.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +13,7 @@ from typing import Any
 from lora_operator.api.deployment import GatewayTraffic
 from lora_operator.api.kinds import GATEWAY, HTTP_ROUTE
 from lora_operator.api.reasons import Reason
+from lora_operator.core.build.fence import fence_mark, fences_of, is_fence
 from lora_operator.core.build.forced import Forced
 from lora_operator.core.build.httproute import build_http_route, header_match
 from lora_operator.core.build.owner import Owner, is_owned
@@ -20,10 +24,10 @@ from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import RouteState, Verdict
 from lora_operator.kube.client import Json, Kube
 from lora_operator.kube.errors import NotFound
+from lora_operator.routing.controller import Controllers, what_is_missing
+from lora_operator.routing.listener import endpoints_of, host_of
 
 __all__ = ["GatewayRouter", "shares_of"]
-
-_USUAL_PORTS = {"http": 80, "https": 443}
 
 
 class GatewayRouter:
@@ -31,8 +35,10 @@ class GatewayRouter:
 
     kind = HTTP_ROUTE
 
-    def __init__(self, traffic: GatewayTraffic) -> None:
+    def __init__(self, traffic: GatewayTraffic, *, controllers: Controllers | None = None) -> None:
+        """`controllers`: of the settings. One that they do not name is not asked."""
         self._traffic = traffic
+        self._controllers = controllers or Controllers()
 
     def names(self, owner: Owner) -> tuple[str, ...]:
         """One HTTPRoute."""
@@ -67,16 +73,16 @@ class GatewayRouter:
         accepted, reason, message = _acceptance(live, wanted=self._traffic.parent_refs, namespace=owner.namespace)
         endpoints: tuple[str, ...] = ()
         if fresh or not accepted:
-            gateways = [await _gateway(kube, ref, namespace=owner.namespace) for ref in self._traffic.parent_refs]
-            missing = [
-                _where(ref, owner.namespace)
-                for ref, found in zip(self._traffic.parent_refs, gateways, strict=True)
-                if found is None
-            ]
+            parents = [(ref, await _gateway(kube, ref, namespace=owner.namespace)) for ref in self._traffic.parent_refs]
+            found = [(ref, gateway) for ref, gateway in parents if gateway is not None]
+            missing = [_where(ref, owner.namespace) for ref, gateway in parents if gateway is None]
+            endpoints = tuple(self._endpoints(found))
             if missing:
                 accepted, reason = False, Reason.GATEWAY_NOT_FOUND
                 message = f"spec.traffic.gateway.parentRefs names {', '.join(missing)}, which does not exist"
-            endpoints = tuple(self._endpoints(gateways))
+            elif accepted and fresh:
+                reason, message = await self._asked(live, found)
+                accepted = not message
         return RouteState(
             kind=HTTP_ROUTE,
             live=live,
@@ -88,6 +94,24 @@ class GatewayRouter:
             endpoints=endpoints,
             named=self.named_by(live, owner=owner, pods=pods),
         )
+
+    def _endpoints(self, parents: Iterable[tuple[Mapping[str, Any], Json]]) -> Iterable[str]:
+        for ref, gateway in parents:
+            yield from endpoints_of(ref, gateway, hostnames=self._traffic.hostnames)
+
+    async def _asked(self, route: Json, parents: Iterable[tuple[Mapping[str, Any], Json]]) -> tuple[Reason, str]:
+        """What is missing; an empty message once each controller answers on the fence, or where nobody is to be asked."""
+        for ref, gateway in parents:
+            named = str(gateway["spec"].get("gatewayClassName", ""))
+            url = self._controllers.gateway.get(named, "")
+            host = host_of(ref, gateway, hostnames=self._traffic.hostnames)
+            for fence in fences_of(route, host=host) if url else ():
+                reason, said = await what_is_missing(
+                    self._controllers.ask, url, fence=fence, of=f"GatewayClass {named}", written="HTTPRoute"
+                )
+                if said:
+                    return reason, said
+        return Reason.STABLE, ""
 
     def write(
         self,
@@ -105,7 +129,9 @@ class GatewayRouter:
             return () if route is None else (delete_object(HTTP_ROUTE, route.live),)
         if revision is None:
             return ()
-        wanted = build_http_route(owner, self._traffic, routes=revision.routes, weights=weights, forced=forced)
+        wanted = build_http_route(
+            owner, self._traffic, routes=revision.routes, weights=weights, forced=forced, fenced=self._fenced
+        )
         return apply_if_differs(HTTP_ROUTE, live=None if route is None else route.live, wanted=wanted)
 
     def verify(
@@ -117,27 +143,17 @@ class GatewayRouter:
             return Verdict(confirmed=gone, message="" if gone else "the route is being removed")
         if route is None or route.weights != weights or not _forces(owner, route.live, forced):
             return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the route is being written")
+        if self._fenced and not _fences(route.live, mark=fence_mark(weights=weights, forced=forced)):
+            return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the route is being written")
         if not route.accepted:
             return Verdict(confirmed=False, reason=route.reason, message=route.message, written=True)
         return Verdict(confirmed=True)
 
-    def _endpoints(self, gateways: Iterable[Json | None]) -> Iterable[str]:
-        for ref, gateway in zip(self._traffic.parent_refs, gateways, strict=True):
-            if gateway is None:
-                continue
-            listeners = [
-                listener
-                for listener in gateway["spec"].get("listeners") or ()
-                if ref.get("sectionName") in (None, listener["name"]) and ref.get("port") in (None, listener["port"])
-            ]
-            addresses = [
-                str(a["value"]) for a in (gateway.get("status") or {}).get("addresses") or () if a.get("value")
-            ]
-            for listener in listeners:
-                scheme = "https" if listener.get("protocol") == "HTTPS" else "http"
-                port = "" if listener["port"] == _USUAL_PORTS[scheme] else f":{listener['port']}"
-                for host in self._traffic.hostnames or addresses:
-                    yield f"{scheme}://{host}{port}/v1/chat/completions"
+    @property
+    def _fenced(self) -> bool:
+        """Whether some controller is asked. Which one a Gateway has is not known at every moment, and a fence that nobody asks is none
+        the worse."""
+        return bool(self._controllers.gateway)
 
 
 def shares_of(route: Mapping[str, Any], *, owner: Owner) -> Mapping[str, int]:
@@ -164,7 +180,7 @@ def _headers(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _forces(owner: Owner, route: Mapping[str, Any], forced: Forced | None) -> bool:
     """Whether exactly the requests that are forced have rules of their own, on every path."""
-    rules = route["spec"].get("rules") or ()
+    rules = [rule for rule in route["spec"].get("rules") or () if not is_fence(rule)]
     with_headers = [rule for rule in rules if _headers(rule)]
     if forced is None:
         return not with_headers
@@ -176,6 +192,11 @@ def _forces(owner: Owner, route: Mapping[str, Any], forced: Forced | None) -> bo
         and [str(b["name"]) for b in rule.get("backendRefs") or ()] == [f"{owner.name}-{forced.revision}"]
     ]
     return len(to_it) == len(with_headers) == len(rules) - len(with_headers)
+
+
+def _fences(route: Mapping[str, Any], *, mark: str) -> bool:
+    """Whether it has the fence of exactly this distribution."""
+    return [fence.mark for fence in fences_of(route, host="")] == [mark]
 
 
 def _acceptance(

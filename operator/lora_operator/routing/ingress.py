@@ -15,7 +15,7 @@ from typing import Any
 from lora_operator.api.deployment import IngressTraffic
 from lora_operator.api.kinds import INGRESS
 from lora_operator.api.reasons import Reason
-from lora_operator.core.build.fence import FENCE_PATH, build_fence, fence_host, fence_name
+from lora_operator.core.build.fence import FENCE_PATH, Fence, build_fence, fence_host, fence_name
 from lora_operator.core.build.forced import Forced
 from lora_operator.core.build.ingress import CANARY_WEIGHT, build_ingresses, ingress_names, match_of
 from lora_operator.core.build.owner import Owner, is_owned
@@ -25,14 +25,12 @@ from lora_operator.core.rollout.children import apply_if_differs, delete_object
 from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import RouteState, Verdict
 from lora_operator.kube.client import Json, Kube
-from lora_operator.routing.controller import Ask
+from lora_operator.routing.controller import Controllers, what_is_missing
 
 __all__ = ["IngressRouter"]
 
 TOTAL = 100
 TWIN = "-canary"
-NOT_FOUND = 404
-SERVER_ERROR = 500
 
 
 class IngressRouter:
@@ -40,11 +38,11 @@ class IngressRouter:
 
     kind = INGRESS
 
-    def __init__(self, traffic: IngressTraffic, *, url: str = "", ask: Ask | None = None) -> None:
-        """`url`: where the controller answers; empty: the settings do not say, so it is not asked."""
+    def __init__(self, traffic: IngressTraffic, *, controllers: Controllers | None = None) -> None:
+        """`controllers`: of the settings. One that they do not name is not asked."""
         self._traffic = traffic
-        self._url = url
-        self._ask = ask
+        self._controllers = controllers or Controllers()
+        self._url = self._controllers.ingress.get(traffic.class_name, "")  # empty: there is no fence
 
     def names(self, owner: Owner) -> tuple[str, ...]:
         """Of all objects that may make up the route."""
@@ -96,18 +94,16 @@ class IngressRouter:
 
     async def _asked(self, fence: Json) -> tuple[Reason, str]:
         """What is missing; an empty message once the controller answers on the fence, or where nobody is to be asked."""
-        if not self._url or self._ask is None:
+        if not self._url:
             return Reason.STABLE, ""
         host = str(fence["spec"]["rules"][0].get("host", ""))
-        answer = await self._ask(self._url, host=host, path=FENCE_PATH)
-        if isinstance(answer, str):
-            return Reason.ROUTE_NOT_ACCEPTED, (
-                f"the controller of Ingress class {self._traffic.class_name} does not answer at {self._url} ({answer}); "
-                "correct routers[].url in the operator's settings, or let the operator reach it"
-            )
-        late = answer == NOT_FOUND or answer >= SERVER_ERROR
-        said = f"the controller at {self._url} has not taken the Ingresses yet (HTTP {answer})" if late else ""
-        return Reason.PROMOTING, said
+        return await what_is_missing(
+            self._controllers.ask,
+            self._url,
+            fence=Fence(host=host, path=FENCE_PATH),
+            of=f"Ingress class {self._traffic.class_name}",
+            written="Ingresses",
+        )
 
     def write(
         self,

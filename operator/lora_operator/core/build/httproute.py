@@ -2,7 +2,7 @@
 
 `rules` and `backendRefs` are atomic lists, so the object is always written whole and never shared.
 Where requests are forced to one revision each path has a rule before, with the header that they carry; a cookie is matched in the
-Cookie header by an expression, which not every implementation can (routing/probe.py asks).
+Cookie header by an expression, which not every implementation can (routing/capability.py knows).
 """
 
 import re
@@ -13,6 +13,7 @@ from lora_operator.api.deployment import GatewayTraffic
 from lora_operator.api.kinds import HTTP_ROUTE
 from lora_operator.api.names import revisioned
 from lora_operator.api.strategy import Match
+from lora_operator.core.build.fence import build_fence_rule
 from lora_operator.core.build.forced import Forced
 from lora_operator.core.build.labels import metadata_of, stamped
 from lora_operator.core.build.owner import Owner
@@ -28,8 +29,10 @@ def build_http_route(
     routes: Mapping[str, str],
     weights: Mapping[str, int],
     forced: Forced | None = None,
+    fenced: bool = False,
 ) -> dict[str, Any]:
-    """HTTPRoute `<name>`. `routes`: public path → runtime path; `weights`: revision → share, in the order to write.
+    """HTTPRoute `<name>`. `routes`: public path → runtime path; `weights`: revision → share, in the order to write; `fenced`: with
+    a rule on which its controller is asked whether it serves exactly this.
 
     A revision of weight 0 is left out: a scale-down then needs no second look at weights, only at names.
     """
@@ -40,6 +43,7 @@ def build_http_route(
         "rules": [
             *(_forced_rule(owner, path, target, forced=forced) for path, target in sorted(routes.items()) if forced),
             *(_rule(owner, path, target, weights=weights) for path, target in sorted(routes.items())),
+            *([build_fence_rule(owner, routes=routes, weights=weights, forced=forced)] if fenced else []),
         ],
     }
     if traffic.hostnames:

@@ -113,13 +113,14 @@ def _to_shift(s: Situation, step: Step) -> Move:
     step = replace(step, sub=Sub.SHIFT, forced=False)
     status = replace(s.status, candidate=replace(candidate, target_weight=0), step=step)
     shifted = replace(s, status=status)
-    return _wait(shifted, "traffic goes back to the old version")
+    return replace(_wait(shifted, "traffic goes back to the old version"), requeue_at=s.soon)
 
 
 def _shift(s: Situation, step: Step) -> Move:
     verdict = verdict_of(s, s.status)
     if verdict is None or not verdict.confirmed:
-        return _wait(s, verdict.message if verdict and verdict.message else "traffic goes back to the old version")
+        message = verdict.message if verdict and verdict.message else "traffic goes back to the old version"
+        return replace(_wait(s, message), requeue_at=s.soon)
     record = record_of(s, _candidate(s))
     seconds = s.spec.runtime.drain_seconds if record is None else record.drain_seconds
     deadline = s.after(max(SHORTEST_DRAIN_SECONDS, seconds))

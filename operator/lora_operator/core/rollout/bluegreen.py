@@ -134,5 +134,5 @@ def _shift(s: Situation, proof: Proof) -> Move:
         reason=Reason.SWITCHING,
         message=f"revision {candidate.revision} takes all requests",
         effects=keep_route(replace(s, status=status), status),
-        requeue_at=s.after(1),
+        requeue_at=s.soon,
     )

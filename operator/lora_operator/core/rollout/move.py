@@ -16,6 +16,8 @@ from lora_operator.core.rollout.status import RolloutStatus
 
 __all__ = ["Move", "Situation", "earliest"]
 
+SOON = timedelta(seconds=0.5)
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -35,6 +37,11 @@ class Situation:
     def after(self, seconds: float) -> datetime:
         """That many seconds from now. One is added, because stored times are cut to whole seconds."""
         return self.now + timedelta(seconds=seconds + 1)
+
+    @property
+    def soon(self) -> datetime:
+        """When to look again at what comes by itself and tells nobody: a controller that is about to serve a route."""
+        return self.now + SOON
 
 
 @dataclass(frozen=True)

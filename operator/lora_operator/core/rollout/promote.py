@@ -50,7 +50,7 @@ def begin_promotion(s: Situation, revision: Revision) -> Move:
         reason=Reason.PROMOTING,
         message=f"revision {revision.revision} is verified and takes all traffic",
         effects=keep_route(replace(s, status=status), status),
-        requeue_at=s.after(1),
+        requeue_at=s.soon,
     )
 
 
@@ -82,12 +82,13 @@ def shifting(s: Situation, *, reason: Reason) -> Move | None:
         return _held_back(s, candidate) if dead and _stable_answers(s) else None
     blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
     message = "" if verdict is None else verdict.message
-    return keep_both(
+    waiting = keep_both(
         s,
         reason=verdict.reason if verdict is not None and blocked else reason,
         message=message or f"revision {candidate.revision} takes all traffic",
         warning=blocked,
     )
+    return replace(waiting, requeue_at=s.soon)
 
 
 def _stable_answers(s: Situation) -> bool:

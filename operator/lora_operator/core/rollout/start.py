@@ -116,7 +116,7 @@ def _return_to_previous(s: Situation, goal: Goal) -> Move | None:
         message=f"revision {goal.revision} of adapter {goal.adapter} is still warm and takes all requests again",
         effects=(*keep_stable(back, status), *keep_candidate(back, status), *keep_route(back, status)),
         notes=_forced(goal),
-        requeue_at=s.after(1),
+        requeue_at=s.soon,
     )
 
 

@@ -35,7 +35,7 @@ def shift(s: Situation, *, step: Step, weight: int | None, reason: Reason) -> Mo
         reason=reason,
         message=f"revision {candidate.revision}: {step.message}",
         effects=keep_route(replace(s, status=status), status),
-        requeue_at=s.after(1),
+        requeue_at=s.soon,
     )
 
 
@@ -52,7 +52,7 @@ def confirm(s: Situation, proof: Proof, *, reason: Reason) -> Move | None:
     said = "" if verdict is None or not verdict.message else f"; {verdict.message}"
     blocked = verdict is not None and verdict.reason in (Reason.GATEWAY_NOT_FOUND, Reason.ROUTE_NOT_ACCEPTED)
     shown = verdict.reason if verdict is not None and blocked else reason
-    waiting = wait_for(s, proof, reason=shown, message=proof.step.message + said, until=s.after(1))
+    waiting = wait_for(s, proof, reason=shown, message=proof.step.message + said, until=s.soon)
     return replace(waiting, warning=blocked)
 
 
