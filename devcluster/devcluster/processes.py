@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class Processes:
             files = [
                 (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
                 *((os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _handed_down()),
             ]
             pid = os.posix_spawnp(command[0], list(command), _environment(), file_actions=files, setsid=True)
         recorded = _Recorded(pid=pid, started=_start_time(pid) or 0)
@@ -85,6 +87,14 @@ class Processes:
             return _Recorded(**json.loads((self._records / f"{name}.json").read_text()))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
+
+
+def _handed_down() -> Iterator[int]:
+    """Descriptors that a shell gave us, a lock's for instance: what outlives us must not hold them."""
+    for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):  # that of the listing itself is closed by now
+            if descriptor > 2 and os.get_inheritable(descriptor):
+                yield descriptor
 
 
 def _environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A process is known by pid and start time: it is found again by another command, and a reused pid is never touched."""
 
+import fcntl
 import json
 import os
 import time
@@ -34,6 +35,18 @@ def test_starting_twice_keeps_the_first(processes: Processes) -> None:
         assert processes.pid("sleeper") == pid
     finally:
         processes.stop("sleeper")
+
+
+def test_a_lock_that_a_shell_handed_down_is_not_kept_by_what_was_started(processes: Processes, tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock, (tmp_path / "lock").open() as another:
+        os.set_inheritable(lock.fileno(), True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        processes.start("sleeper", ["sleep", "60"])
+        lock.close()
+        try:
+            fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            processes.stop("sleeper")
 
 
 def test_a_reused_pid_is_not_ours(processes: Processes, tmp_path: Path) -> None:
