@@ -25,7 +25,33 @@ class Seen:
     answers: Counter[str] = field(default_factory=Counter)  # by what was answered
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     failures: Counter[str] = field(default_factory=Counter)
+    spans: dict[str, tuple[datetime, datetime]] = field(
+        default_factory=dict
+    )  # first and last of each answer and failure
     streams: int = 0
+
+    def answered(self, answer: str) -> None:
+        """A request was."""
+        self.answers[answer] += 1
+        self.recent.append(answer)
+        self._note(answer)
+
+    def failed(self, reason: str) -> None:
+        """A request was lost, or a stream broke."""
+        self.failures[reason] += 1
+        self._note(reason)
+
+    @property
+    def lost(self) -> str:
+        """How many requests were lost, when and why; empty: none."""
+        told = ((reason, count, *self.spans[reason]) for reason, count in self.failures.items())
+        return "; ".join(
+            f"{count} × {reason} ({first:%H:%M:%S.%f} to {last:%H:%M:%S.%f})" for reason, count, first, last in told
+        )
+
+    def _note(self, what: str) -> None:
+        now = datetime.now(UTC)
+        self.spans[what] = (self.spans.get(what, (now, now))[0], now)
 
 
 class Traffic:
@@ -75,7 +101,7 @@ class Traffic:
         try:
             await send(client)
         except (httpx.HTTPError, KeyError, ValueError) as error:
-            self.seen.failures[f"{send.__name__}: {type(error).__name__}: {error}"] += 1
+            self.seen.failed(f"{send.__name__}: {type(error).__name__}: {error}")
 
     def _body(self, *, stream: bool) -> dict[str, object]:
         return {"model": self._model, "messages": [{"role": "user", "content": "T+2?"}], "stream": stream}
@@ -84,9 +110,7 @@ class Traffic:
         reply = await client.post(self._url, headers=self._headers, json=self._body(stream=False))
         if reply.status_code != httpx.codes.OK:
             raise ValueError(f"HTTP {reply.status_code} {reply.text[:100]}")
-        answer = str(reply.json()["choices"][0]["message"]["content"])
-        self.seen.answers[answer] += 1
-        self.seen.recent.append(answer)
+        self.seen.answered(str(reply.json()["choices"][0]["message"]["content"]))
 
     async def _stream(self, client: httpx.AsyncClient) -> None:
         words: list[str] = []
