@@ -20,9 +20,11 @@ import kopf
 
 from lora_operator.api.kinds import ADAPTER, LORA_DEPLOYMENT
 from lora_operator.handlers import register
-from lora_operator.kube.api import ApiServer, connect
+from lora_operator.kube.api import connect
+from lora_operator.kube.client import Kube
 from lora_operator.kube.errors import ApiError, NotFound, Retryable
 from lora_operator.kube.events import EventRecorder
+from lora_operator.kube.leader_only import LeaderOnly
 from lora_operator.reconcile.adapter import AdapterReconciler
 from lora_operator.reconcile.collector import Collector
 from lora_operator.reconcile.deployment import DeploymentReconciler
@@ -102,7 +104,7 @@ class _Reconciler(Protocol):
 class _Process:
     """What lives as long as the process."""
 
-    def __init__(self, kube: ApiServer, settings: Settings, *, namespaces: Sequence[str] | None) -> None:
+    def __init__(self, kube: Kube, settings: Settings, *, namespaces: Sequence[str] | None) -> None:
         clock = SystemClock()
         self.cache = Cache()
         self.verifier = Verifier(wake=self._wake)
@@ -160,11 +162,11 @@ async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
     namespaces = None if arguments.namespaces == "all" else [name for name in arguments.namespaces.split(",") if name]
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid4().hex[:6]}"
     async with connect() as kube:
-        process = _Process(kube, settings, namespaces=namespaces)
-        probes = Probes(healthy=process.healthy, ready=process.ready)
         election = LeaderElection(
             kube=kube, namespace=os.environ.get("POD_NAMESPACE", "default"), name=LEASE_NAME, identity=identity
         )
+        process = _Process(LeaderOnly(kube, leads=election.leads), settings, namespaces=namespaces)
+        probes = Probes(healthy=process.healthy, ready=process.ready)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(probes.serve(host="0.0.0.0", port=arguments.port))  # noqa: S104 (probed by the kubelet)
             stop = _stop_on_signals()

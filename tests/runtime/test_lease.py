@@ -1,12 +1,16 @@
 """Leader election: one writer, taken over only from a record that stands still, left at once when it cannot be renewed."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from lora_operator.api.kinds import LEASE
+from lora_operator.api.kinds import LEASE, SERVICE
+from lora_operator.kube.client import Kube
 from lora_operator.kube.errors import Retryable
+from lora_operator.kube.leader_only import LeaderOnly
 from lora_operator.runtime import lease
 from lora_operator.runtime.lease import LeaderElection, LeaseLost
 from tests.fakes.cluster import Cluster
@@ -80,3 +84,66 @@ async def test_a_released_lease_is_taken_at_once() -> None:
     await first.release()
     await asyncio.wait_for(election(cluster, "two").acquire(), timeout=0.1)
     assert holder(cluster) == "two"
+
+
+SERVED: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "s", "namespace": "shop", "labels": {}},
+    "spec": {"port": 1},
+}
+OTHER = {**SERVED, "spec": {"port": 2}}
+WRITES: dict[str, Callable[[Kube, str], Awaitable[Any]]] = {
+    "create": lambda kube, _: kube.create(SERVICE, {**OTHER, "metadata": {**OTHER["metadata"], "name": "t"}}),
+    "apply": lambda kube, _: kube.apply(SERVICE, OTHER, force=True),
+    "patch": lambda kube, _: kube.patch(SERVICE, namespace="shop", name="s", body={"spec": {"port": 2}}),
+    "delete": lambda kube, uid: kube.delete(SERVICE, namespace="shop", name="s", uid=uid),
+}
+
+
+def world(cluster: Cluster) -> list[tuple[str, int]]:
+    return sorted((found["metadata"]["name"], found["spec"]["port"]) for found in cluster.every(SERVICE))
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_a_leader_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes_t9(
+    write: Callable[[Kube, str], Awaitable[Any]],
+) -> None:
+    cluster = Cluster()
+    first = election(cluster, "one")
+    await first.acquire()
+    kube = LeaderOnly(cluster, leads=first.leads)
+    uid = (await kube.create(SERVICE, SERVED))["metadata"]["uid"]
+    time.sleep(lease.RENEW_WITHIN * 1.5)  # noqa: ASYNC251 (like SIGSTOP: nothing of this process runs, its election neither)
+    with pytest.raises(Retryable, match="lease was not renewed in time"):
+        await write(kube, uid)
+    assert world(cluster) == [("s", 1)]
+    assert await kube.get(SERVICE, namespace="shop", name="s") is not None, "reading is for everybody"
+
+
+async def test_a_leader_that_renews_goes_on_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_WITHIN", 1.0)  # a slow machine's pauses are no lost Lease
+    cluster = Cluster()
+    first = election(cluster, "one")
+    await first.acquire()
+    kube = LeaderOnly(cluster, leads=first.leads)
+    uid = (await kube.create(SERVICE, SERVED))["metadata"]["uid"]
+    holding = asyncio.create_task(first.hold())
+    await asyncio.sleep(1.5)
+    for write in WRITES.values():
+        await write(kube, uid)
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+    assert world(cluster) == [("t", 2)]
+
+
+async def test_who_never_had_the_lease_or_lost_it_does_not_lead() -> None:
+    cluster = Cluster()
+    first = election(cluster, "one")
+    assert not first.leads()
+    await first.acquire()
+    assert first.leads()
+    cluster.edit(LEASE, "lora-operator", lambda obj: obj["spec"].update(holderIdentity="two"))
+    with pytest.raises(LeaseLost):
+        await asyncio.wait_for(first.hold(), timeout=5)
+    assert not first.leads()

@@ -32,21 +32,31 @@ class LeaderElection:
         self._name = name
         self._identity = identity
         self._seen: tuple[str, float] = ("", 0.0)  # record of another holder, and since when it stands still
+        self._renewed: float | None = None  # None: never ours
+
+    def leads(self) -> bool:
+        """Whether the Lease is ours for certain: renewed so lately that nobody can have taken it."""
+        renewed = self._renewed
+        return renewed is not None and asyncio.get_running_loop().time() - renewed < RENEW_WITHIN
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
-        while not await self._try():  # noqa: ASYNC110 (the Lease is polled by design: there is no event for a record that stands still)
+        asked = asyncio.get_running_loop().time()
+        while not await self._try():  # polled by design: there is no event for a record that stands still
             await asyncio.sleep(RETRY)
+            asked = asyncio.get_running_loop().time()
+        self._renewed = asked
         LEADER.set(1)
         logger.info("lease acquired", extra={"lease": self._name, "identity": self._identity})
 
     async def hold(self) -> None:
         """Renews until it cannot."""
         loop = asyncio.get_running_loop()
-        renewed = loop.time()
+        renewed = loop.time() if self._renewed is None else self._renewed
         while True:
             await asyncio.sleep(RETRY)
-            left = renewed + RENEW_WITHIN - loop.time()
+            asked = loop.time()
+            left = renewed + RENEW_WITHIN - asked
             try:
                 # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the answer.
                 async with asyncio.timeout(max(0.1, left)):
@@ -54,8 +64,11 @@ class LeaderElection:
             except TimeoutError:
                 ours = None
             if ours:
-                renewed = loop.time()
+                renewed = self._renewed = (
+                    asked  # not the answer's time: the process may have been stopped before it came
+                )
             elif ours is False or loop.time() - renewed >= RENEW_WITHIN:
+                self._renewed = None
                 LEADER.set(0)
                 raise LeaseLost(
                     f"the lease {self._namespace}/{self._name} could not be renewed within {RENEW_WITHIN:.0f} s"
