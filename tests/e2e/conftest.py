@@ -59,6 +59,14 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture(autouse=True)
+def dumped(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of tests that share a namespace too."""
+    yield
+    if getattr(request.node, "failed", False) and "shop" in request.fixturenames:
+        _dump(request.getfixturevalue("cluster"), request.getfixturevalue("shop"))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Lets the namespace fixture know how the test ended."""
