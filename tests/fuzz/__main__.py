@@ -9,7 +9,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["lora_job"]):
-    from tests.fuzz.targets import TARGETS, attack, prepare
+    from tests.fuzz.targets import TARGETS, attack, load, prepare
 from tests.fuzz.seeds import GOOD, REGRESSIONS, WORDS
 
 
@@ -33,6 +33,9 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     root = Path(tempfile.mkdtemp(prefix="fuzz-"))
     prepare(root)
+    # Before the loop, whose first input would be the one that takes seconds; and instrumented, or nothing guides it.
+    with atheris.instrument_imports(include=["lora_job"]):
+        load(options.target)
     corpus = _seeded(root, options.target)
     # libFuzzer's own limits are the net below ours: an endless loop in C is not interrupted by anything else.
     flags = [

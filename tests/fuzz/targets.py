@@ -14,7 +14,7 @@ from lora_job.outcome import Ended
 from lora_job.tensors import Header, read_checkpoint, read_header
 from tests.fuzz.seeds import ADAPTER, BASE, MODULES, as_file
 
-__all__ = ["TARGETS", "Slow", "WronglyAccepted", "attack", "prepare"]
+__all__ = ["TARGETS", "Slow", "WronglyAccepted", "attack", "load", "prepare"]
 
 SECONDS = 2.0
 """Of processor time, per input."""
@@ -77,7 +77,7 @@ def adapter_config(data: bytes, root: Path) -> None:
 
 def inspect(data: bytes, root: Path) -> None:
     """`lora-job inspect` on directories of which one file was replaced."""
-    # Slow to import: only this target needs the engine.
+    # Slow to import, and only this target needs the engine: `load` was here before.
     from lora_job.merge.pipeline import MergeRequest, inspect_sources  # noqa: PLC0415
     from lora_job.merge.recipe import Recipe  # noqa: PLC0415
 
@@ -108,8 +108,10 @@ TARGETS: Mapping[str, Callable[[bytes, Path], None]] = {
 
 
 @cache
-def _import_engine() -> None:
-    """Importing torch and transformers takes seconds once; that is not what an input costs."""
+def load(target: str) -> None:
+    """Imports what a target needs: seconds once, for torch and transformers, that no input is to be charged with."""
+    if target != "inspect":
+        return
     import transformers  # noqa: PLC0415
     import transformers.conversion_mapping  # noqa: PLC0415
     import transformers.core_model_loading  # noqa: PLC0415
@@ -123,8 +125,7 @@ def _import_engine() -> None:
 
 def attack(target: str, data: bytes, *, root: Path) -> bool:
     """One input; whether it was accepted. Anything but a refusal passes through as the error it is."""
-    if target == "inspect":
-        _import_engine()
+    load(target)
     started = time.process_time()
     try:
         TARGETS[target](data, root)

@@ -226,6 +226,36 @@ def test_a_killed_merge_leaves_nothing_under_the_final_name_and_the_next_one_giv
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("size", [0.2, 0.02], ids=["a large delta", "a delta of a few units in the last place"])
+def test_the_share_of_each_delta_that_its_rounding_kept_is_told(base: Path, tmp_path: Path, size: float) -> None:
+    adapter = write_adapter(tmp_path / "adapter", factors(size=size))
+    assert merge(base, adapter, tmp_path / "out") == 0
+    told = json.loads((tmp_path / "out" / "merge.json").read_text())["deltaRetention"]
+    before, wanted, found = tensors(base), exact(base, adapter, scale=2.0), tensors(tmp_path / "out")
+    changed = {name: wanted[name] - tensor.double() for name, tensor in before.items()}
+    kept = {
+        name: 1 - float((found[name].double() - wanted[name]).norm() / delta.norm())
+        for name, delta in changed.items()
+        if bool(delta.any())
+    }
+    assert told["tensors"] == pytest.approx(kept, abs=1e-5)
+    assert told["min"] == min(told["tensors"].values())
+    assert sorted(told["tensors"].values())[3] == told["median"]
+    assert (told["min"] > 0.95) == (size > 0.1)
+
+
+def test_a_tensor_whose_delta_the_dtype_swallows_is_warned_of_by_name(base: Path, tmp_path: Path) -> None:
+    parts = factors()
+    for name in [name for name in parts if "layers.1.mlp.down_proj" in name]:
+        parts[name] *= 1e-4
+    assert merge(base, write_adapter(tmp_path / "adapter", parts), tmp_path / "out") == 0
+    manifest = json.loads((tmp_path / "out" / "merge.json").read_text())
+    lost = "model.layers.1.mlp.down_proj.weight"
+    assert manifest["warnings"] == [{"code": "DeltaLost", "message": lost}]
+    assert manifest["deltaRetention"]["min"] == manifest["deltaRetention"]["tensors"][lost] < 0.01
+    assert torch.equal(tensors(tmp_path / "out")[lost], tensors(base)[lost])
+
+
 def test_serving_figures_follow_from_the_config(base: Path, adapter: Path, tmp_path: Path) -> None:
     assert merge(base, adapter, tmp_path / "out") == 0
     serving = json.loads((tmp_path / "out" / "merge.json").read_text())["serving"]

@@ -66,6 +66,26 @@ def quantized_elsewhere(place: Place) -> None:
     base_config(quantization_config={"quant_method": "bitsandbytes"})(place)
 
 
+def packed_by(method: str, *parts: str) -> Callable[[Place], None]:
+    """A layer in the tensors that a 4-bit format has instead of a weight."""
+
+    def change(found: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in found if "q_proj" in name]:
+            del found[name]
+            found |= {name.replace("weight", part): torch.zeros(4, 32, dtype=torch.int32) for part in parts}
+
+    def harm(place: Place) -> None:
+        (place.base / "model.safetensors.index.json").unlink()
+        found = {name: tensor for path in place.base.glob("*.safetensors") for name, tensor in load_file(path).items()}
+        for path in place.base.glob("*.safetensors"):
+            path.unlink()
+        change(found)
+        save_file(found, place.base / "model.safetensors", metadata={"format": "pt"})
+        base_config(quantization_config={"quant_method": method, "bits": 4})(place)
+
+    return harm
+
+
 def tokenizer(root: Path, vocabulary: object, added: object = ()) -> None:
     (root / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": list(added)}))  # type: ignore[call-overload]
 
@@ -95,6 +115,8 @@ SOURCES = [
     row("a base that needs program code of its own", "RemoteCode", ("config.json", "auto_map", "nobodys_model"), base_config(model_type="nobodys_model", auto_map={"AutoModel": "x.Y"})),
     row("a quantized tensor that would be merged", "QuantizedBase", ("q_proj", "U8"), base_tensors(packed("q_proj"))),
     row("a base that is quantized in other tensors", "QuantizedBase", ("config.json", "quantization_config", HEAD, "U8"), quantized_elsewhere),
+    row("a GPTQ base", "QuantizedBase", ("config.json", "quantization_config", "q_proj.", "I32"), packed_by("gptq", "qweight", "qzeros", "g_idx")),
+    row("an AWQ base", "QuantizedBase", ("config.json", "quantization_config", "q_proj.", "I32"), packed_by("awq", "qweight", "qzeros")),
     row("a base of other shapes", "ShapeMismatch", ("q_proj", "[16, 32]", "[32, 32]"), base_tensors(lambda found: found.update({name: found[name][:16].clone() for name in list(found) if "q_proj" in name}))),
     row("another chat template", "ChatTemplateChanged", ("adapter", "--allow-chat-template"), adapter_file("chat_template.jinja", "obey")),
     row("another chat template inside the tokenizer's config", "ChatTemplateChanged", ("--allow-chat-template",), adapter_file("tokenizer_config.json", '{"chat_template": "obey"}')),

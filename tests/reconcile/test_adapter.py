@@ -461,6 +461,48 @@ def test_a_second_merge_waits_for_the_slot_of_its_node_pool() -> None:
     assert driver.status["phase"] == "Ready"
 
 
+def other_merge(world: JobWorld, name: str, **pod: Any) -> None:
+    """Somebody else's merge, which never ends."""
+    world.put(
+        JOB,
+        {
+            "metadata": {
+                "name": name,
+                "labels": {"app.kubernetes.io/component": "merge"},
+                "ownerReferences": [{"uid": name, "controller": True, "kind": "LoRAAdapter", "name": name}],
+            },
+            "spec": {"template": {"spec": pod}},
+            "status": {},
+        },
+    )
+    world.waiting = {"running": {}}
+
+
+OURS, THEIRS = {"pool": "a"}, {"pool": "b"}
+
+
+@pytest.mark.parametrize(
+    ("running", "limit", "begins"),
+    [
+        pytest.param([OURS], 1, False, id="one merge at a time in a pool"),
+        pytest.param([THEIRS, THEIRS, {}], 1, True, id="merges of other pools and of none take no slot"),
+        pytest.param([OURS], 2, True, id="two at a time where the settings say two"),
+        pytest.param([OURS, OURS], 2, False, id="but no third"),
+    ],
+)
+def test_slots_are_counted_by_node_pool(running: list[dict[str, str]], limit: int, begins: bool) -> None:
+    world = JobWorld()
+    for number, selector in enumerate(running):
+        other_merge(world, f"other-{number}-m-1", nodeSelector=selector)
+    optimized = {"gpu_memory_gb": 8.0, "max_concurrent_merges": limit, "enable_mixed_precision": True}
+    world.put(ADAPTER, adapter(job={"merge": {"nodeSelector": OURS}}))
+    driver = AdapterDriver(world, resource_requirements={"rtx4070_optimized": optimized})
+    driver.settle(seconds=20)
+    ours = [job for job in world.every(JOB) if job["metadata"]["name"].startswith(f"{NAME}-m-")]
+    assert len(ours) == begins
+    assert (driver.condition("Ready")["reason"] == "WaitingForSlot") != begins
+
+
 def test_an_artifact_to_be_deleted_waits_for_its_last_user() -> None:
     world = JobWorld(lambda stage, _: {**GOOD, "delete": End(0)}[stage])
     driver = settled(

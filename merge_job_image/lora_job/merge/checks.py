@@ -17,6 +17,7 @@ from lora_job.merge.factors import Deltas
 from lora_job.merge.operations import Calculation, calculate
 from lora_job.merge.plan import Operation, Step
 from lora_job.merge.rounding import TORCH, round_once
+from lora_job.merge.strategies.combined import blocks
 from lora_job.merge.strategies.load import load_sum
 from lora_job.merge.strategies.oracle import TrimProof
 from lora_job.merge.stream import Reader, Sources, matrix_shape
@@ -29,6 +30,8 @@ __all__ = ["Check", "check_of", "wrong"]
 PROJECTION_SLACK = 5.0
 # float32 sums of a check itself are good to about 1e-6 of what is summed.
 SUM_NOISE = 2e-6
+BLOCK_ELEMENTS = 2**16
+"""256 KiB of float32: what a check calculates from stays in a core's cache."""
 # Masks that older checkpoints store (GPT-2, GPT-J, GPT-Neo, GPT-NeoX): in float16 the value for "never" is -Inf, and it is no weight.
 MASKS = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
@@ -125,8 +128,10 @@ class _Recalculated:
         self._residual = 0.0
 
     def look(self, new: torch.Tensor, start: int, end: int) -> None:
-        found = new.view(TORCH[self._step.dtype]).view(end - start, self._columns).double()
-        self._residual += float((found - self._exact.rows(start, end).after).square().sum())
+        found = new.view(TORCH[self._step.dtype]).view(end - start, self._columns)
+        for first, last in blocks(start, end, columns=self._columns):
+            exact = self._exact.rows(first, last).after
+            self._residual += float(exact.sub_(found[first - start : last - start]).square_().sum())
 
     def judge(self, figures: StepFigures | None) -> None:
         if figures is None:
@@ -152,7 +157,6 @@ class _Projected:
         generator = torch.Generator().manual_seed(seed + self._columns)
         self._signs = torch.randint(0, 2, (self._columns,), generator=generator).float().mul_(2).sub_(1)
         self._expected = load_sum(step, deltas, dtype=torch.float64).project(self._signs.double())
-        self._change = torch.empty(0)
         self._residual = 0.0
         self._magnitude = 0.0
         self._moved = 0.0
@@ -160,14 +164,14 @@ class _Projected:
     def look(self, new: torch.Tensor, start: int, end: int) -> None:
         before = self._reader.read(start, end)
         after = new.view(TORCH[self._step.dtype]).view(before.shape)
-        if self._change.shape != before.shape:
-            self._change = torch.empty(before.shape)
-        change = self._change.copy_(after)
-        self._magnitude += _square(change)
-        change.sub_(before)
-        self._moved += _square(change)
-        difference = (change @ self._signs).double() - self._expected[start:end]
-        self._residual += float(torch.dot(difference, difference))
+        # Some rows at a time: what is calculated from them stays in the cache.
+        for first, last in blocks(start, end, columns=self._columns, elements=BLOCK_ELEMENTS):
+            change = after[first - start : last - start].to(torch.float32, copy=True)
+            self._magnitude += _square(change)
+            change.sub_(before[first - start : last - start])
+            self._moved += _square(change)
+            difference = (change @ self._signs).double() - self._expected[first:last]
+            self._residual += float(torch.dot(difference, difference))
 
     def judge(self, figures: StepFigures | None) -> None:
         if figures is None:
@@ -188,5 +192,5 @@ class _Projected:
 
 
 def _square(values: torch.Tensor) -> float:
-    flat = values.view(-1)
+    flat = values.reshape(-1)
     return float(torch.dot(flat, flat))

@@ -222,7 +222,7 @@ def _report(manifest: Mapping[str, Any], *, final: Path) -> dict[str, Any]:
         "adapters": [{key: one[key] for key in ("name", "digest", "weight", "rank")} for one in manifest["adapters"]],
         "output": {"path": str(final), "digest": manifest["output"]["digest"], "bytes": manifest["output"]["bytes"]},
         "tensors": manifest["tensors"],
-        "deltaRetention": manifest["deltaRetention"],
+        "deltaRetention": {key: manifest["deltaRetention"][key] for key in ("min", "median")},
         "verification": manifest["verification"],
         "figures": manifest["figures"],
         "warnings": manifest["warnings"],

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from lora_job.merge.blocks import Blocks
 from lora_job.merge.encode import Piece, begin
 from lora_job.merge.factors import Deltas
 from lora_job.merge.lanes import in_lanes
@@ -24,7 +25,7 @@ from lora_job.merge.operations import Calculated, LoadDelta, calculate, working_
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.rounding import TORCH
 from lora_job.merge.strategies.load import load_delta
-from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, write_at
+from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
 from lora_job.merge.writeback import begin_writeback
 from lora_job.outcome import Infrastructure, Refused, Terminated
 from lora_job.reasons import Reason
@@ -75,6 +76,7 @@ class Writer:
         lanes: int,
         tick: Tick,
         stop: threading.Event,
+        blocks: Blocks,
         load: LoadDelta = load_delta,
     ) -> None:
         """`load`: how deltas are made ready to add."""
@@ -83,6 +85,7 @@ class Writer:
         self._lanes = lanes
         self._tick = tick
         self._stop = stop
+        self._blocks = blocks
         self._load = load
 
     def write(self, shard: ShardPlan, *, target: Path, then: Then = _nothing) -> dict[str, StepFigures]:
@@ -97,7 +100,8 @@ class Writer:
         return {step.name: one for step, one in zip(shard.steps, found, strict=True) if one is not None}
 
     def _write_step(self, step: Step, *, output: int, layout: Layout, then: Then) -> StepFigures | None:
-        with Sources(base=self._base, adapters=self._deltas.adapters) as sources:
+        adapters = self._deltas.adapters
+        with self._blocks.lent() as take, Sources(base=self._base, adapters=adapters, take=take) as sources:
             figures = self._written(step, output=output, layout=layout, sources=sources)
         for stored in step.stored:
             begin_writeback(output, layout.places[stored.name], stored.size)
@@ -112,13 +116,14 @@ class Writer:
         encoding = begin(step)
         sink = _Sink(output, layout)
         sums = None if step.encoding else _Sums(step, delta=calculation.change_norm())
+        columns = matrix_shape(step.shape)[1]
         for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype], multiple=encoding.row_multiple):
             self._check()
             calculated = calculation.rows(start, end)
             for piece in encoding.feed(calculated.after, start=start):
                 self._tick(sink.put(piece))
                 if sums is not None:
-                    sums.add(calculated, piece.values)
+                    sums.add(calculated, piece.values, place=piece.start - start * columns)
         for piece in encoding.finish():
             self._tick(sink.put(piece))
         return None if sums is None else sums.figures()
@@ -162,18 +167,20 @@ class _Sums:
         self._has_delta = self._moved = False
         self._changed = self._lost = 0.0
 
-    def add(self, calculated: Calculated, result: torch.Tensor) -> None:
-        """Takes in rows and what they were rounded to; overwrites the rows."""
-        before, after = calculated.before, calculated.after
-        if before is None:
+    def add(self, calculated: Calculated, result: torch.Tensor, *, place: int) -> None:
+        """Takes in what some elements, from `place` on, were rounded to; overwrites them in the rows."""
+        if calculated.before is None:
             if not bool(torch.isfinite(result).all()):
                 raise _not_finite(self._step)
             return
+        before, after = (
+            rows.view(-1)[place : place + result.numel()] for rows in (calculated.before, calculated.after)
+        )
         self._has_delta = True
         if self._delta is None:
             self._changed += _square(after - before)
         # One changed number is enough to know, and it is among the first.
-        self._moved = self._moved or bool((before[:1] != result[:1]).any()) or bool((before != result).any())
+        self._moved = self._moved or bool((before != result).any())
         after.sub_(result)
         self._lost += _square(after)
 
@@ -185,7 +192,8 @@ class _Sums:
         if not self._lost < float("inf"):
             raise _not_finite(self._step)
         delta = self._changed**0.5 if self._delta is None else self._delta
-        return StepFigures(delta=delta, moved=self._moved, lost=self._lost**0.5)
+        # Where nothing moved all of it is lost, also what is too small to be seen in the sum that was rounded.
+        return StepFigures(delta=delta, moved=self._moved, lost=self._lost**0.5 if self._moved else delta)
 
 
 def _not_finite(step: Step) -> Refused:
@@ -197,8 +205,7 @@ def _not_finite(step: Step) -> Refused:
 
 
 def _square(values: torch.Tensor) -> float:
-    flat = values.view(-1)
-    return float(torch.dot(flat, flat))
+    return float(torch.dot(values, values))
 
 
 def _copy_range(source: int, begin: int, output: int, position: int, size: int) -> int:

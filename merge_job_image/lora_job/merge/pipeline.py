@@ -21,6 +21,7 @@ from lora_job.digest import combine, directory_digest, file_sha256
 from lora_job.files import list_files, unchanged
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.base_name import check_base_name
+from lora_job.merge.blocks import Blocks
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.device import choose_device, find_gpu, load_for, released
 from lora_job.merge.encode import quantized_plan
@@ -69,6 +70,8 @@ class Inspected:
 
 def inspect_sources(request: MergeRequest) -> Inspected:
     """Reads headers, configs and factors, refuses what cannot be merged, and plans the rest."""
+    # Files and workers are what runs in parallel; to share out a tensor of some kilobytes takes longer than to look at it.
+    torch.set_num_threads(1)
     for root in request.roots:
         list_files(root)  # refuses links and files that no model has
     config = read_config(request.base)
@@ -204,7 +207,6 @@ def _adopt(final: Path, *, build: Callable[[], str]) -> dict[str, Any] | None:
 def _build(
     request: MergeRequest, inspected: Inspected, digests: SourceDigests, *, partial: Partial, started: float
 ) -> dict[str, Any]:
-    torch.set_num_threads(1)
     plan, stop = inspected.plan, threading.Event()
     deltas = Deltas(inspected.adapters, check=lambda: _check(stop))
     chosen = choose_device(request.device, gpu=find_gpu() if request.device == "cuda" else None)
@@ -233,6 +235,7 @@ def _build(
     if retention and len(lost) == len(retention) and not _counts(plan)["replaced"]:
         message = f"the output's dtype keeps nothing of the adapter in any of {len(lost)} tensors; use --dtype float32"
         raise Refused(Reason.DELTA_LOST, message)
+    retention = {name: round(kept, 6) for name, kept in sorted(retention.items())}
     shares = sorted(retention.values()) or [1.0]
     manifest = {
         "schemaVersion": 1,
@@ -249,7 +252,7 @@ def _build(
         "serving": serving_figures(inspected.config, weights_bytes=plan.data_bytes).as_json(),
         "tensors": _counts(plan),
         "tensorDigests": {name: digest for proof in proofs.values() for name, digest in proof.tensors.items()},
-        "deltaRetention": {"min": round(shares[0], 6), "median": round(shares[len(shares) // 2], 6)},
+        "deltaRetention": {"min": shares[0], "median": shares[len(shares) // 2], "tensors": retention},
         "verification": {
             "sampled": sum(proof.sampled for proof in proofs.values()),
             "mismatchedElements": sum(proof.mismatched for proof in proofs.values()),
@@ -287,13 +290,14 @@ def _write(
     todo = [shard for shard in plan.shards if shard.file not in done]
     reserve(todo, base=inspected.base, directory=partial.path)
     with Progress("merge", total=plan.data_bytes, unit="B") as progress:
-        lanes = _lanes(plan.shards, workers=request.workers)
+        lanes, blocks = _lanes(plan.shards, workers=request.workers), Blocks()
         writer = Writer(
             base=inspected.base,
             deltas=deltas,
             lanes=lanes,
             tick=lambda _: None,
             stop=stop,
+            blocks=blocks,
             load=functools.partial(load_for, device),
         )
         verifier = Verifier(
@@ -304,6 +308,7 @@ def _write(
             lanes=lanes,
             tick=progress.advance,
             stop=stop,
+            blocks=blocks,
         )
 
         def work(shard: ShardPlan) -> None:

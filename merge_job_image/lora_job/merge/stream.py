@@ -15,6 +15,7 @@ from typing import Self
 import torch
 
 from lora_job.merge.adapter import Adapter
+from lora_job.merge.blocks import Take, fresh
 from lora_job.merge.plan import Step
 from lora_job.merge.rounding import TORCH
 from lora_job.outcome import Infrastructure
@@ -100,8 +101,10 @@ class Place:
 class OpenFiles:
     """Files by path, each opened once for reading; one instance per thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, take: Take = fresh) -> None:
+        """`take`: where the memory comes from that rows are read into."""
         self._open: dict[Path, int] = {}
+        self.take = take
 
     def __enter__(self) -> Self:
         return self
@@ -122,14 +125,15 @@ class OpenFiles:
 
     def reader(self, header: Header, entry: Entry) -> "Reader":
         """Rows of a tensor."""
-        return Reader(self.place(header, entry), columns=matrix_shape(entry.shape)[1], dtype=entry.dtype)
+        columns = matrix_shape(entry.shape)[1]
+        return Reader(self.place(header, entry), columns=columns, dtype=entry.dtype, take=self.take)
 
 
 class Sources(OpenFiles):
     """Base and adapters; one instance per thread."""
 
-    def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter]) -> None:
-        super().__init__()
+    def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter], take: Take = fresh) -> None:
+        super().__init__(take=take)
         self._base = base
         self._adapters = adapters
 
@@ -155,8 +159,9 @@ class Sources(OpenFiles):
 class Reader:
     """Rows of one tensor of a file."""
 
-    def __init__(self, place: Place, *, columns: int, dtype: str) -> None:
+    def __init__(self, place: Place, *, columns: int, dtype: str, take: Take) -> None:
         self._place = place
+        self._take = take
         self._columns = columns
         self._dtype = TORCH.get(dtype)
         self._row = columns * DTYPE_BYTES[dtype]
@@ -166,7 +171,7 @@ class Reader:
         """Bytes of some rows; valid until the next read."""
         size = (end - start) * self._row
         if self._buffer.numel() < size:
-            self._buffer = torch.empty(size, dtype=torch.uint8)
+            self._buffer = self._take(size)
         part = self._buffer[:size]
         view = memoryview(part.numpy())  # type: ignore[arg-type]
         read_into(self._place.descriptor, view, offset=self._place.begin + start * self._row, where=self._place.where)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from lora_job.merge.blocks import Blocks
 from lora_job.merge.checks import check_of, wrong
 from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
 from lora_job.merge.engine import StepFigures
@@ -94,6 +95,7 @@ class Verifier:
         lanes: int,
         tick: Tick,
         stop: threading.Event,
+        blocks: Blocks,
     ) -> None:
         self._base = base
         self._deltas = deltas
@@ -102,6 +104,7 @@ class Verifier:
         self._lanes = lanes
         self._tick = tick
         self._stop = stop
+        self._blocks = blocks
 
     def verify(self, shard: ShardPlan, *, target: Path, figures: Mapping[str, StepFigures]) -> ShardProof:
         """Proof that a file that was written before is right, or an error that names the tensor."""
@@ -126,15 +129,28 @@ class Verifier:
     ) -> tuple[dict[str, str], "_Tally"]:
         """sha256 of a step's tensors, and what was found out about them."""
         tally = _Tally()
-        with Sources(base=self._base, adapters=self._deltas.adapters) as sources, OpenFiles() as files:
-            if step.encoding:
+        if step.encoding:
+            with self._opened() as (sources, files):
                 self._verify_encoded(step, sources, header, files=files, tally=tally)
                 return _digests(step, header, files=files), tally
+        with self._opened() as (sources, files):
             written = files.reader(header, header.by_name[step.name])
             digest = self._verify_step(step, sources, written, figures=figures)
-            if step.name in self._sample:
+        if step.name in self._sample:
+            with self._opened() as (sources, files):
+                written = files.reader(header, header.by_name[step.name])
                 self._compare_exactly(step, sources, written, tally=tally)
         return {step.name: digest}, tally
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Sources, OpenFiles]]:
+        """Sources and output for one look at a tensor; the memory it needs is the next one's afterwards."""
+        with (
+            self._blocks.lent() as take,
+            Sources(base=self._base, adapters=self._deltas.adapters, take=take) as sources,
+            OpenFiles(take=take) as files,
+        ):
+            yield sources, files
 
     def _verify_encoded(
         self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"

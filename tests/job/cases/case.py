@@ -72,12 +72,12 @@ def randomised_adapter(live: Any, *, seed: int = 5) -> Any:
     return live.eval()
 
 
-def adapted(model: Any, config: LoraConfig, *, folder: Path) -> Any:
+def adapted(model: Any, config: LoraConfig, *, folder: Path, seed: int = 5) -> Any:
     """A live PEFT model with random factors, saved to a folder."""
     # PEFT tells about tied weights and saved embeddings; what comes of it is what is tested here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        live = randomised_adapter(get_peft_model(model, config))
+        live = randomised_adapter(get_peft_model(model, config), seed=seed)
         live.save_pretrained(folder)
     return live
 

@@ -60,6 +60,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family(config="Qwen2Config", settings={"tie_word_embeddings": True}),
     "qwen3": Family(config="Qwen3Config", settings={"head_dim": 8, "tie_word_embeddings": True}),
     "mistral": Family(config="MistralConfig", settings={"head_dim": 8}),
+    "gemma": Family(config="GemmaConfig", settings={"head_dim": 8}),
     "gemma2": Family(config="Gemma2Config", settings={"head_dim": 8}),
     "phi": Family(config="PhiConfig", targets=("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")),
     "phi3": Family(config="Phi3Config", targets=("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lora_job.merge.blocks import Blocks
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.engine import Writer
 from lora_job.merge.factors import Deltas
@@ -93,6 +94,7 @@ def verified(case: Case, target: Path, *, damage: Callable[[bytearray, Plan], No
         "deltas": Deltas(expected.adapters),
         "lanes": 1,
         "tick": lambda _: None,
+        "blocks": Blocks(),
     }
     (shard,) = plan.shards
     target.write_bytes(layout_of(shard, expected.base.shards[shard.file]).head)

@@ -101,13 +101,24 @@ def test_slerp_with_one_adapter_is_linear_and_says_so(base: Path, adapters: list
     assert manifest(tmp_path / "linear")["warnings"] == []
 
 
+unit = st.floats(0.05, 1.0)
+weight = st.floats(-2.0, 2.0).filter(lambda value: abs(value) > 0.01)
+few = settings(max_examples=10, deadline=None)
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    weights=st.tuples(weight, weight).filter(lambda pair: abs(sum(pair)) > 0.01), density=unit, t=st.floats(0.0, 1.0)
+)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_scale_of_zero_is_the_base_bit_for_bit(
-    base: Path, adapters: list[Path], tmp_path: Path, strategy: str
+    base: Path, adapters: list[Path], strategy: str, weights: tuple[float, float], density: float, t: float
 ) -> None:
-    assert merge(base, adapters[:2], tmp_path / "out", Asked(strategy=strategy, weights=(1.0, 2.0), scale=0.0)) == 0
-    for name, data in ((path.name, path.read_bytes()) for path in base.glob("*.safetensors")):
-        assert (tmp_path / "out" / name).read_bytes() == data
+    asked = Asked(strategy=strategy, weights=weights, scale=0.0, t=t, density=density)
+    with folder() as path:
+        assert merge(base, adapters[:2], path / "out", asked) == 0
+        for name, data in ((file.name, file.read_bytes()) for file in base.glob("*.safetensors")):
+            assert (path / "out" / name).read_bytes() == data
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -154,11 +165,6 @@ def test_the_size_of_a_block_does_not_change_what_is_kept(
     monkeypatch.setattr(combined, "BLOCK_ELEMENTS", chunk)
     asked = Asked(strategy=strategy, weights=(1.0, 0.4), density=0.4, seed=3)
     check_against_the_definition(base, adapters[:2], tmp_path / "out", asked, "float32")
-
-
-unit = st.floats(0.05, 1.0)
-weight = st.floats(-2.0, 2.0).filter(lambda value: abs(value) > 0.01)
-few = settings(max_examples=10, deadline=None)
 
 
 def float32(base: Path, adapters: Sequence[Path], asked: Asked) -> dict[str, torch.Tensor]:

@@ -13,6 +13,8 @@ from lora_job.reasons import Reason
 
 __all__ = ["Encoder", "Encoding", "Piece", "Plain", "check_finite"]
 
+PIECE_BYTES = 2**18
+"""Of numbers before they are rounded: they and what rounding needs stay in a core's cache, and are no further chunks in memory."""
 Shape = tuple[int, ...]
 
 
@@ -68,9 +70,12 @@ class Plain:
         self._dtype = TORCH[step.dtype]
 
     def feed(self, rows: torch.Tensor, *, start: int) -> Iterator[Piece]:
-        # torch's own cast of float64 would round twice.
-        rounded = round_once(rows, self._dtype) if rows.dtype is torch.float64 else rows.to(self._dtype)
-        yield Piece(tensor=self._name, start=start * rows.shape[1], values=rounded)
+        place = start * rows.shape[1]
+        for part in rows.reshape(-1).split(PIECE_BYTES // rows.element_size()):
+            # torch's own cast of float64 would round twice.
+            rounded = round_once(part, self._dtype) if part.dtype is torch.float64 else part.to(self._dtype)
+            yield Piece(tensor=self._name, start=place, values=rounded)
+            place += part.numel()
 
     def finish(self) -> Iterator[Piece]:
         return iter(())

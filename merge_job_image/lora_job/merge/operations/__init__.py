@@ -50,9 +50,9 @@ def calculate(
         case Operation.LORA:
             delta = load(step, deltas, dtype=dtype)
             cancellation = _cancellation(step, delta, deltas) if dtype is torch.float32 else None
-            return Lora(reader, delta=delta, dtype=dtype, cancellation=cancellation)
+            return Lora(reader, delta=delta, dtype=dtype, take=sources.take, cancellation=cancellation)
         case Operation.DORA:
-            return Dora(step, reader, deltas=deltas, dtype=dtype)
+            return Dora(step, reader, deltas=deltas, dtype=dtype, take=sources.take)
         case Operation.ROWS:
             return ReplacedRows(step, reader, deltas=deltas)
         case Operation.COPY | Operation.UNTIE | Operation.REPLACE | Operation.ADD:

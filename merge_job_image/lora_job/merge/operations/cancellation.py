@@ -15,6 +15,8 @@ from lora_job.merge.rounding import round_to_odd, significant_bits
 
 __all__ = ["Cancellation"]
 
+BLOCK_ELEMENTS = 2**16
+"""256 KiB of float32: looked through while a core's cache holds them."""
 AT_ONCE = 2**18
 """Numbers of float64 factors gathered at a time."""
 
@@ -26,11 +28,18 @@ class Cancellation:
         self._least = error * 2.0 ** (significant_bits(stored) + 1)
         self._load = exact
         self._exact: Factors | None = None
-        self._size = torch.empty(0)
 
-    def mend(self, after: torch.Tensor, *, before: torch.Tensor, start: int, end: int) -> None:
-        """Overwrites elements of `after` (float32) that are too small with what rounds as the float64 sum does."""
-        rows, columns = self._too_small(after, self._least[start:end])
+    def mend(self, after: torch.Tensor, *, before: torch.Tensor, start: int) -> None:
+        """Overwrites elements of `after` (float32), whose first row is `start`, that are too small with what rounds as the float64 sum
+        does.
+        """
+        height = max(1, BLOCK_ELEMENTS // max(1, after.shape[1]))
+        for first in range(0, len(after), height):
+            last = min(len(after), first + height)
+            self._mend(after[first:last], before=before[first:last], start=start + first)
+
+    def _mend(self, after: torch.Tensor, *, before: torch.Tensor, start: int) -> None:
+        rows, columns = self._too_small(after, self._least[start : start + len(after)])
         if not len(rows):
             return
         if self._exact is None:
@@ -43,9 +52,7 @@ class Cancellation:
 
     def _too_small(self, after: torch.Tensor, least: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows and columns of them. Most rows have none, and a minimum is found sooner than a place."""
-        if self._size.shape != after.shape:
-            self._size = self._size.new_empty(after.shape)
-        size = torch.abs(after, out=self._size)
+        size = after.abs()
         rows = (size.amin(dim=1) < least).nonzero().view(-1)
         # numpy looks for places several times faster than torch does.
         small = size.index_select(0, rows).numpy() < least.index_select(0, rows).unsqueeze(1).numpy()

@@ -6,6 +6,7 @@ definition, a column of an embedding. Rows are known from themselves; columns ne
 
 import torch
 
+from lora_job.merge.blocks import Take
 from lora_job.merge.factors import Deltas
 from lora_job.merge.operations.calculation import Calculated
 from lora_job.merge.operations.lora import Lora
@@ -19,11 +20,11 @@ __all__ = ["Dora"]
 class Dora:
     """Directions of the merged weights, lengths of the magnitude vector."""
 
-    def __init__(self, step: Step, reader: Reader, *, deltas: Deltas, dtype: torch.dtype) -> None:
+    def __init__(self, step: Step, reader: Reader, *, deltas: Deltas, dtype: torch.dtype, take: Take) -> None:
         if step.magnitude is None:
             raise AssertionError(f"{step.name} has no magnitude")
         self._step = step
-        self._sum = Lora(reader, delta=deltas.load(step, dtype=dtype), dtype=dtype)
+        self._sum = Lora(reader, delta=deltas.load(step, dtype=dtype), dtype=dtype, take=take)
         self._magnitude = deltas.load_ref(step.magnitude).to(dtype).reshape(-1)
         self._by_column = any(term.geometry is not Geometry.LINEAR for term in step.terms)
         self._column_factors: torch.Tensor | None = None

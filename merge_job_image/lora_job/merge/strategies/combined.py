@@ -39,9 +39,9 @@ def blocks_of(step: Step) -> list[tuple[int, int]]:
     return [block for start, end in ranges for block in blocks(start, end, columns=columns)]
 
 
-def blocks(start: int, end: int, *, columns: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of about BLOCK_ELEMENTS."""
-    height = max(1, BLOCK_ELEMENTS // max(1, columns))
+def blocks(start: int, end: int, *, columns: int, elements: int | None = None) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of about so many elements, BLOCK_ELEMENTS where nothing is said."""
+    height = max(1, (elements or BLOCK_ELEMENTS) // max(1, columns))
     for first in range(start, end, height):
         yield first, min(end, first + height)
 

@@ -38,7 +38,7 @@ class RandomDrop:
         if self._bound >= 2**64:
             return torch.ones(count, dtype=torch.bool)
         block, skip = divmod(start, WORDS)
-        # numpy counts up before its first block.
-        generator = np.random.Philox(key=self._key, counter=(block - 1) % COUNTERS)
-        draws = generator.random_raw(skip + count)[skip:]
+        # numpy counts up before its first block. Whole words of the cipher, drawn without holding Python's lock, as random_raw would.
+        generator = np.random.Generator(np.random.Philox(key=self._key, counter=(block - 1) % COUNTERS))
+        draws = generator.integers(2**64 - 1, size=skip + count, dtype=np.uint64, endpoint=True)[skip:]
         return torch.from_numpy(draws < np.uint64(self._bound))
