@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import atheris
@@ -11,6 +12,8 @@ import atheris
 with atheris.instrument_imports(include=["lora_job"]):
     from tests.fuzz.targets import TARGETS, attack, load, prepare
 from tests.fuzz.seeds import GOOD, REGRESSIONS, WORDS
+
+TOLD_EVERY = 1000
 
 
 def _seeded(root: Path, target: str) -> Path:
@@ -21,6 +24,21 @@ def _seeded(root: Path, target: str) -> Path:
     escaped = ["".join(f"\\x{byte:02x}" for byte in word) for word in WORDS]
     (root / "words").write_text("".join(f'"{word}"\n' for word in escaped))
     return corpus
+
+
+class _Costs:
+    """Processor time of the inputs so far; told now and then, because the fuzzer ends the process itself."""
+
+    def __init__(self) -> None:
+        self._count, self._total, self._worst = 0, 0.0, 0.0
+
+    def add(self, seconds: float) -> None:
+        self._count += 1
+        self._total += seconds
+        self._worst = max(self._worst, seconds)
+        if self._count % TOLD_EVERY == 0:
+            mean, worst = self._total / self._count * 1e3, self._worst * 1e3
+            sys.stderr.write(f"cost: {self._count} inputs, mean {mean:.2f} ms, slowest {worst:.0f} ms\n")
 
 
 def main() -> None:
@@ -46,7 +64,14 @@ def main() -> None:
         f"-max_total_time={options.seconds}",
     ]
     place = [f"-dict={root / 'words'}", f"-artifact_prefix={options.artifacts}/", str(corpus)]
-    atheris.Setup([sys.argv[0], *flags, *place], lambda data: attack(options.target, data, root=root))
+    costs = _Costs()
+
+    def one(data: bytes) -> None:
+        started = time.process_time()
+        attack(options.target, data, root=root)
+        costs.add(time.process_time() - started)
+
+    atheris.Setup([sys.argv[0], *flags, *place], one)
     atheris.Fuzz()
 
 

@@ -1,6 +1,7 @@
 """The parsers against inputs nobody wrote: seeds, a short random walk around them, and (full) ten minutes guided by coverage."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,5 @@ def test_minutes_guided_by_coverage_break_nothing(target: str, tmp_path: Path) -
     )
     assert ended.returncode == 0, ended.stderr[-4_000:]
     assert "stat::number_of_executed_units" in ended.stderr
+    *_, costs = re.findall(r"cost: .*", ended.stderr)
+    print(f"{target}: {costs}")  # noqa: T201 (what `make test-full` keeps of it)
