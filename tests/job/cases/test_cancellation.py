@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lora_job.cli import run
+from lora_job.merge.blocks import fresh
 from lora_job.merge.factors import Factors, LowRank, Stacked
 from lora_job.merge.operations.cancellation import Cancellation
 from lora_job.merge.operations.lora import Lora
@@ -46,7 +47,8 @@ def merged(stored: torch.Tensor, exact: Factors, *, height: int, mends: bool) ->
     """By chunks of `height` rows, not rounded yet."""
     delta: Any = in_float32(exact)
     mending = Cancellation(delta.float32_error(), exact=lambda: exact, stored=stored.dtype) if mends else None
-    lora = Lora(Stored(stored), delta=delta, dtype=torch.float32, cancellation=mending)  # type: ignore[arg-type]
+    rows: Any = Stored(stored)
+    lora = Lora(rows, delta=delta, dtype=torch.float32, take=fresh, cancellation=mending)
     places = [(start, min(ROWS, start + height)) for start in range(0, ROWS, height)]
     return torch.cat([lora.rows(start, end).after.clone() for start, end in places])
 
@@ -80,7 +82,7 @@ def test_a_delta_of_zeros_is_not_looked_at() -> None:
 
     error = in_float32(factors).float32_error()
     cancellation = Cancellation(error, exact=never, stored=stored.dtype)
-    cancellation.mend(stored.float(), before=stored, start=0, end=ROWS)
+    cancellation.mend(stored.float(), before=stored, start=0)
 
 
 def test_a_base_that_cancels_its_adapter_here_and_there_is_merged_and_verified(tmp_path: Path) -> None:
