@@ -70,12 +70,12 @@ class Plain:
         self._dtype = TORCH[step.dtype]
 
     def feed(self, rows: torch.Tensor, *, start: int) -> Iterator[Piece]:
-        place = start * rows.shape[1]
-        for part in rows.reshape(-1).split(PIECE_BYTES // rows.element_size()):
+        flat, size = rows.reshape(-1), PIECE_BYTES // rows.element_size()
+        for first in range(0, flat.numel(), size):
+            part = flat[first : first + size]
             # torch's own cast of float64 would round twice.
             rounded = round_once(part, self._dtype) if part.dtype is torch.float64 else part.to(self._dtype)
-            yield Piece(tensor=self._name, start=place, values=rounded)
-            place += part.numel()
+            yield Piece(tensor=self._name, start=start * rows.shape[1] + first, values=rounded)
 
     def finish(self) -> Iterator[Piece]:
         return iter(())
