@@ -5,6 +5,7 @@ clusters for graded scores, exact McNemar for paired right/wrong. No numpy: resu
 machine, and the tests hold them against scipy.
 """
 
+import bisect
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 DEFAULT_RESAMPLES = 2000
+# Sums of the same answers in another order differ by less.
+_LATTICE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -156,5 +159,12 @@ def percentile_interval(draws: Sequence[float], *, confidence: float = 0.95) -> 
 
 
 def lower_bound(draws: Sequence[float], *, confidence: float = 0.95) -> float:
-    """One-sided lower bound of bootstrap draws."""
-    return quantile(sorted(draws), 1 - confidence)
+    """One-sided lower bound of bootstrap draws: the largest draw that at most 1 − confidence of them reach from below.
+
+    Means of right and wrong answers lie on a lattice, and of a few dozen items several draws in a hundred tie at the quantile. A tie is
+    given away whole: counted half or not at all, a model exactly at a margin passes in up to 10 % of the runs instead of 5 %.
+    """
+    ordered = sorted(draws)
+    at = ordered[math.floor((1 - confidence) * len(ordered) + _LATTICE)]
+    below = bisect.bisect_left(ordered, at - _LATTICE)
+    return ordered[max(0, below - 1)]
