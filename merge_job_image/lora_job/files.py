@@ -13,11 +13,21 @@ from pathlib import Path
 from lora_job.outcome import Infrastructure, Refused
 from lora_job.reasons import Reason
 
-__all__ = ["FileFact", "check_directory", "check_regular", "inside", "list_files", "unchanged"]
+__all__ = [
+    "FileFact",
+    "check_directory",
+    "check_regular",
+    "contents",
+    "inside",
+    "list_files",
+    "nearest_directory",
+    "unchanged",
+]
 
 IGNORED_FILES = frozenset({"merge.json"})
 IGNORED_DIRECTORIES = frozenset({"validation", ".cache", ".git"})
 DEPTH_LIMIT = 32
+NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -34,12 +44,38 @@ class FileFact:
     device: int
 
 
+def contents(directory: Path) -> str:
+    """What a directory holds, for a sentence: "holds v1/, v2/ and 3 more"; hidden files are left out."""
+    try:
+        found = sorted(_shown(entry) for entry in directory.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return "cannot be read"
+    if not found:
+        return "is empty"
+    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
+    return f"holds {', '.join(found[:NAMES_SHOWN])}{more}"
+
+
+def _shown(entry: Path) -> str:
+    name = entry.name if entry.name.isprintable() and len(entry.name) <= 80 else ascii(entry.name)[:80]
+    return f"{name}/" if entry.is_dir() else name
+
+
+def nearest_directory(path: Path) -> Path:
+    """The path itself, or the first directory above it that exists."""
+    return next((place for place in (path, *path.parents) if place.is_dir()), Path("/"))
+
+
 def check_directory(path: Path, *, what: str) -> Path:
     """An existing, readable directory, or a refusal that says what is wrong with it."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise Refused(Reason.SOURCE_NOT_FOUND, f"{what} {path}: there is no such directory; check the path") from None
+        above = nearest_directory(path)
+        raise Refused(
+            Reason.SOURCE_NOT_FOUND,
+            f"{what} {path}: there is no such directory; check the path ({above} {contents(above)})",
+        ) from None
     except OSError as error:
         raise Refused(Reason.SOURCE_NOT_READABLE, f"{what} {path}: cannot be read: {error.strerror}") from None
     if not stat.S_ISDIR(mode):

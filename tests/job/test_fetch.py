@@ -1,12 +1,14 @@
 """`lora-job fetch`: how much room the result needs, whatever it is stored as, compared with what a merge wrote."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lora_job.cli import run
+from lora_job.files import contents
 from lora_job.sources.fetch import SIDECARS
 from lora_job.tensors import read_checkpoint
 from tests.job.refusing import Place
@@ -51,3 +53,49 @@ def test_an_unknown_format_is_refused_before_anything_is_read(place: Place, caps
     sources = source(place, place.base, "base")
     assert run(["fetch", *sources, "--output", str(place.root), "--quantization", "gguf"]) == 2
     assert "gguf" in capsys.readouterr().err
+
+
+def nothing(_: Path) -> None:
+    """The adapter is as it was."""
+
+
+def a_file(adapter: Path) -> None:
+    (adapter.parent / "typo").write_text("x")
+
+
+def no_config(adapter: Path) -> None:
+    (adapter / "adapter_config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "path", "words"),
+    [
+        pytest.param(nothing, "typo", ("no such directory", "its root holds adapter/, tiny-base/"), id="no such directory"),
+        pytest.param(nothing, "adapter/v1/a", ("path 'adapter/v1/a'", "adapter holds adapter_config.json"), id="a directory too deep"),
+        pytest.param(a_file, "typo", ("it is a file",), id="a file"),
+        pytest.param(no_config, "adapter", ("adapter_config.json is missing", "it holds adapter_model.safetensors"), id="no adapter"),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_not_there_is_told_in_words_of_the_manifest(
+    place: Place, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], None], path: str, words: tuple[str, ...]
+) -> None:
+    """Not by the path of a mount that its author has never seen, and with what is there instead."""
+    harm(place.adapter)
+    claims, where = place.root.parent, {"claimName": place.root.name, "path": path}
+    source = ["--source", json.dumps({"name": "v1", "role": "adapter", "pvc": where})]
+    assert run(["fetch", *source, "--claims", str(claims), "--output", str(place.root)]) == 2
+    said = capsys.readouterr().err
+    assert f"lora-job: SourceNotFound: source v1: claim {place.root.name}, path {path!r}: " in said
+    assert str(claims) not in said
+    assert all(word in said for word in words), said
+
+
+def test_a_long_list_of_what_is_there_is_cut(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"v{number}").mkdir()
+    assert contents(tmp_path) == "holds v0/, v1/, v2/, v3/, v4/, v5/ and 3 more"
+    (tmp_path / "v0").joinpath("a\nb").touch()
+    assert contents(tmp_path / "v0") == r"holds 'a\nb'"
+    (tmp_path / "v1" / ".cache").mkdir()
+    assert contents(tmp_path / "v1") == "is empty"
+    assert contents(tmp_path / "gone") == "cannot be read"

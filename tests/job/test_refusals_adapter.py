@@ -166,14 +166,14 @@ CONFIGS = [
     row("a base that is a number", "MalformedAdapterConfig", (CONFIG, "base_model_name_or_path"), config(base_model_name_or_path=7)),
     row("another base", "WrongBase", (CONFIG, "base_model_name_or_path", "other-base", "tiny-base"), config(base_model_name_or_path="org/other-base")),
     row("another directory as the base", "WrongBase", (CONFIG, "/models/other", "tiny-base"), config(base_model_name_or_path="/models/other")),
-    row("no base", "WrongBase", (CONFIG, "no base model", "--allow-unverified-base"), without("base_model_name_or_path")),
+    row("no base", "WrongBase", (CONFIG, "no base model", "merge.allowUnverifiedBase: true", "--allow-unverified-base"), without("base_model_name_or_path")),
 ]  # fmt: skip
 TENSORS = [
     row("no weights", "SourceNotFound", (WEIGHTS, "missing"), lambda place: (place.adapter / WEIGHTS).unlink()),
     row("weights that exist only as a pickle", "PicklesOnly", ("adapter_model.bin", "pickle"), as_pickle),
     row("weights that are a pipe", "NotARegularFile", (WEIGHTS,), pipe(WEIGHTS)),
     row("weights that are a link out of the directory", "SymlinkEscapes", (WEIGHTS,), linked_out),
-    row("no directory", "SourceNotFound", ("adapter", "no such directory"), no_directory),
+    row("no directory", "SourceNotFound", ("adapter", "no such directory", "gone/", "tiny-base/"), no_directory),
     row("a file instead of a directory", "SourceNotFound", ("adapter", "found a file"), a_file),
     row("no tensors", "UnmatchedKeys", (WEIGHTS, "no tensor"), tensors(dict.clear)),
     row("A without B", "MalformedAdapter", (WEIGHTS, "q_proj", "lora_A but not lora_B"), removed(B)),

@@ -36,5 +36,6 @@ def check_base_name(adapter: Adapter, *, base: Path, config: ModelConfig, allowe
     raise Refused(
         Reason.WRONG_BASE,
         f"{adapter.config.path}: field 'base_model_name_or_path' {named}, the base given is {base.name!r}; "
-        "give the base it was trained on, or --allow-unverified-base if this is the same model under another name",
+        "give the base it was trained on, or, if this is the same model under another name, set merge.allowUnverifiedBase: true "
+        "(lora-job: --allow-unverified-base)",
     )

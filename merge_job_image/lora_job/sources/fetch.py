@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_job.digest import combine
-from lora_job.files import FileFact, check_directory, inside, list_files, unchanged
+from lora_job.files import FileFact, check_directory, contents, inside, list_files, nearest_directory, unchanged
 from lora_job.merge.recipe import OutputDtype, Quantization
 from lora_job.model_config import read_config
 from lora_job.outcome import Done, Infrastructure, Refused
@@ -75,7 +75,20 @@ def _role(source: Source, root: Path) -> Role:
     return source.role or (Role.ADAPTER if (root / "adapter_config.json").exists() else Role.BASE)
 
 
-def _read_adapter_weights(root: Path) -> int:
+def _check_place(source: Source, *, claim: Path, root: Path) -> None:
+    """In words of the manifest: where a Job has its claims mounted is nothing that its author can know."""
+    if root.is_dir():
+        return
+    found = "it is a file" if root.exists() else "there is no such directory"
+    above = nearest_directory(root)
+    place = above.relative_to(claim).as_posix() if above != claim else "its root"
+    raise Refused(
+        Reason.SOURCE_NOT_FOUND,
+        f"source {source.name}: claim {source.claim}, path {source.path!r}: {found}; {place} {contents(above)}; correct pvc.path",
+    )
+
+
+def _read_adapter_weights(source: Source, root: Path) -> int:
     path = root / ADAPTER_WEIGHTS
     if (root / "adapter_model.bin").exists() and not path.exists():
         raise Refused(
@@ -86,7 +99,8 @@ def _read_adapter_weights(root: Path) -> int:
         if not needed.is_file():
             raise Refused(
                 Reason.SOURCE_NOT_FOUND,
-                f"{needed}: missing; expected an adapter directory as PEFT's save_pretrained writes it",
+                f"source {source.name}: claim {source.claim}, path {source.path!r}: {needed.name} is missing, it {contents(root)}; "
+                "expected an adapter directory as PEFT's save_pretrained writes it",
             )
     inside(path, root=root)
     return read_header(path).file_size
@@ -95,12 +109,13 @@ def _read_adapter_weights(root: Path) -> int:
 def _looked_at(source: Source, *, claims: Path, cache: Path) -> Fetched:
     root = source.directory(claims)
     claim = check_directory(claims / source.claim, what=f"claim {source.claim}")
+    _check_place(source, claim=claim, root=root)
     check_directory(root, what=f"source {source.name}")
     inside(root, root=claim)
     role = _role(source, root)
     # Headers before digests: a truncated file is told in a second, not after reading fifteen gigabytes.
     model_type = "" if role is Role.ADAPTER else read_config(root).model_type
-    weights = _read_adapter_weights(root) if role is Role.ADAPTER else read_checkpoint(root).data_bytes
+    weights = _read_adapter_weights(source, root) if role is Role.ADAPTER else read_checkpoint(root).data_bytes
     facts = list_files(root)
     hashes = cached_hashes(facts, directory=cache, name=source.name)
     unchanged(facts, root=root)
