@@ -1,13 +1,15 @@
 """Is a piece of generated text language at all?
 
-A model whose weights are damaged, or an adapter trained on noise, writes loops, symbol soup or nothing. The measures
-are crude on purpose: they must never call a clumsy sentence incoherent, and small models do repeat themselves (which
-is why a judge compares with the base model's answer to the same prompt).
+A model whose weights are damaged, or an adapter trained on noise, writes loops, symbol soup, syllables without sense or nothing.
+The measures are crude on purpose: they must never call a clumsy sentence incoherent. What is made of real words without a meaning
+passes them; that is left to the tasks.
 """
 
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+
+from lora_job.validate import lexicon
 
 MIN_LETTER_SHARE = 0.4
 MIN_DISTINCT_SHARE = 0.25
@@ -15,6 +17,12 @@ MAX_SINGLE_SHARE = 0.5
 GRAM = 4
 SHORT = 24
 ECHO_SHARE = 0.7
+# A unit that comes again and again, over half of a text; the last turn may be cut off by the limit of tokens.
+LOOP_TURNS, LOOP_SHARE, LOOP_LENGTH = 2.5, 0.5, 10
+# Zeros and dots of one number may come in rows; no number is this long.
+LONG_NUMBER = 24
+MIN_WORDS, KNOWN_WORDS = 3, 0.25
+MIN_CHARACTERS, COMMON_CHARACTERS = 6, 0.75
 
 
 def _letters(text: str) -> str:
@@ -34,7 +42,7 @@ def is_echo(text: str, *, prompt: str) -> bool:
 
 
 def incoherence(text: str, *, prompt: str = "") -> str:
-    """Why a text is no answer ("empty", "echo", "symbols", "loop", "one character"), or "" when it may well be one."""
+    """Why a text is no answer ("empty", "echo", "symbols", "loop", "one character", "words", "characters"), or "" when it may be one."""
     stripped = text.strip()
     if not stripped:
         return "empty"
@@ -43,7 +51,7 @@ def incoherence(text: str, *, prompt: str = "") -> str:
     dense = [character for character in stripped if not character.isspace()]
     if _is_symbols(dense):
         return "symbols"
-    return "" if len(dense) < SHORT else _repetition(dense)
+    return _repetition(dense) or _unknown(stripped)
 
 
 def _is_symbols(dense: Sequence[str]) -> bool:
@@ -52,7 +60,43 @@ def _is_symbols(dense: Sequence[str]) -> bool:
 
 
 def _repetition(dense: Sequence[str]) -> str:
-    if Counter(dense).most_common(1)[0][1] > len(dense) * MAX_SINGLE_SHARE:
+    if len(dense) >= SHORT and Counter(dense).most_common(1)[0][1] > len(dense) * MAX_SINGLE_SHARE:
         return "one character"
+    # Without digits too, or a numbered list of one entry would be none.
+    spelled = [character for character in dense if unicodedata.category(character)[0] == "L"]
+    if _loops(dense) or _loops(spelled):
+        return "loop"
     grams = [tuple(dense[start : start + GRAM]) for start in range(len(dense) - GRAM + 1)]
-    return "loop" if len(set(grams)) < len(grams) * MIN_DISTINCT_SHARE else ""
+    return "loop" if len(dense) >= SHORT and len(set(grams)) < len(grams) * MIN_DISTINCT_SHARE else ""
+
+
+def _loops(characters: Sequence[str]) -> bool:
+    """Whether half of a text is one unit over and over, be it a character or a sentence."""
+    longest = max(LOOP_LENGTH, round(len(characters) * LOOP_SHARE))
+    for period in range(1, int(len(characters) / LOOP_TURNS) + 1):
+        run = 0
+        for place in range(period, len(characters)):
+            run = run + 1 if characters[place] == characters[place - period] else 0
+            length = run + period
+            if (
+                run
+                and length >= max(longest, LOOP_TURNS * period)
+                and _counts(characters[place - length + 1 : place + 1])
+            ):
+                return True
+    return False
+
+
+def _counts(run: Sequence[str]) -> bool:
+    return len(run) >= LONG_NUMBER or not any(character.isdigit() for character in run)
+
+
+def _unknown(text: str) -> str:
+    """Nonsense that does not repeat itself: hardly a word, or hardly a character, is one that is in use."""
+    words = lexicon.words(text)
+    if len(words) >= MIN_WORDS and sum(map(lexicon.is_known_word, words)) < len(words) * KNOWN_WORDS:
+        return "words"
+    characters = [character for character in text if lexicon.is_han(character)]
+    common = sum(map(lexicon.is_common, characters))
+    rare = len(characters) >= MIN_CHARACTERS and common < len(characters) * COMMON_CHARACTERS
+    return "characters" if rare else ""
