@@ -5,6 +5,8 @@ The measures are crude on purpose: they must never call a clumsy sentence incohe
 passes them; that is left to the tasks.
 """
 
+import math
+import operator
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -72,23 +74,24 @@ def _repetition(dense: Sequence[str]) -> str:
 
 def _loops(characters: Sequence[str]) -> bool:
     """Whether half of a text is one unit over and over, be it a character or a sentence."""
-    longest = max(LOOP_LENGTH, round(len(characters) * LOOP_SHARE))
-    for period in range(1, int(len(characters) / LOOP_TURNS) + 1):
-        run = 0
-        for place in range(period, len(characters)):
-            run = run + 1 if characters[place] == characters[place - period] else 0
-            length = run + period
-            if (
-                run
-                and length >= max(longest, LOOP_TURNS * period)
-                and _counts(characters[place - length + 1 : place + 1])
-            ):
-                return True
+    text = "".join(characters)
+    least = max(LOOP_LENGTH, round(len(text) * LOOP_SHARE))
+    for period in range(1, int(len(text) / LOOP_TURNS) + 1):
+        same = bytes(map(operator.eq, text[period:], text))
+        length = max(least, math.ceil(period * LOOP_TURNS))
+        if _is_loop(text, same, period=period, length=length):
+            return True
     return False
 
 
-def _counts(run: Sequence[str]) -> bool:
-    return len(run) >= LONG_NUMBER or not any(character.isdigit() for character in run)
+def _is_loop(text: str, same: bytes, *, period: int, length: int) -> bool:
+    """A stretch of this length that repeats itself after `period` characters; a longer one where it holds digits."""
+    for wanted in (length, max(length, LONG_NUMBER)):
+        place = same.find(b"\x01" * (wanted - period))
+        stretch = text[place : place + wanted]
+        if place >= 0 and (wanted >= LONG_NUMBER or not any(map(str.isdigit, stretch))):
+            return True
+    return False
 
 
 def _unknown(text: str) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import runpy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,13 @@ def merge(base: Path, adapter: Path | None, target: Path, *, scale: float = 1.0,
 def merged(base_model: Path, finance_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """base + adapter, correct."""
     return merge(base_model, finance_adapter, tmp_path_factory.mktemp("models") / "merged")
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A directory for whole models, gone after the test: pytest keeps its own of the last three runs."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture
