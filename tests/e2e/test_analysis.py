@@ -1,12 +1,13 @@
 """Canaries that are analysed, on the real cluster through the Gateway under an open-loop load: five kinds of bad candidate are rolled
 back with reason and evidence, a healthy one is promoted, and the rollout itself loses no request.
 
-One LoRADeployment for all of it: what is rolled back leaves v1 as it was, so the next candidate finds the same world.
+Each has a LoRADeployment of its own and all of them run side by side, as they would in a shared cluster; a test waits for the end of one.
 """
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,14 +15,13 @@ import pytest
 from devcluster.cluster import Cluster
 from tests.e2e.conftest import CI_FACTOR, Wait, read, wait_for
 from tests.e2e.simulated import deployment, host, serves
+from tests.e2e.test_bad_input import adapter, has
 from tests.e2e.traffic import Traffic
 
 pytestmark = pytest.mark.e2e
 
 Json = dict[str, Any]
-NAME = "analysed"
 INTERVAL = 5  # seconds between two scrapes
-EVERY = 0.05  # seconds between two requests
 LATENCY = "0.15"  # seconds of an answer of v1; the lowest edge of vLLM's histogram is 0.3
 STEPS = [{"setWeight": 25}, {"analyse": {"seconds": 15}}, {"setWeight": 50}, {"analyse": {"seconds": 10}}]
 ANALYSIS: Json = {
@@ -35,41 +35,89 @@ ANALYSIS: Json = {
 }
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What is wrong with it. `every`: seconds between two requests."""
+
+    arguments: tuple[str, ...] = ()
+    spec: Json = field(default_factory=dict)
+    every: float = 0.2
+
+
+CANDIDATES = {
+    "failing": Candidate(("--errors", "0.05"), every=0.05),
+    "slow": Candidate(("--latency", "0.45"), every=0.05),
+    "base": Candidate(spec={"adapterRef": {"name": "probed"}}),
+    "late": Candidate(("--slow-start", "3600"), spec={"progressDeadlineSeconds": 12}),
+    "mortal": Candidate(("--crash-after", "30"), every=0.1),
+    "v2": Candidate(every=0.05),
+}
+
+
 @pytest.fixture(scope="module")
 def namespace(shop: str) -> str:
     """Every test of this module works in the same one."""
     return shop
 
 
-def wanted(namespace: str, *arguments: str, answer: str, **more: Any) -> Json:
-    """The LoRADeployment with a runtime that was given these arguments."""
+def named(answer: str) -> str:
+    """The LoRADeployment whose candidate answers this."""
+    return f"analysed-{answer}"
+
+
+def wanted(namespace: str, answer: str, *, of: str, arguments: tuple[str, ...] = (), **spec: Any) -> Json:
+    """The LoRADeployment of candidate `of`, with pods that answer `answer`."""
     manifest = deployment(
         namespace,
-        NAME,
+        named(of),
         answer=answer,
         strategy={"type": "Canary", "canary": {"steps": STEPS}},
         replicas=1,
         analysis=ANALYSIS,
-        **{"progressDeadlineSeconds": 120, **more},
+        **{"progressDeadlineSeconds": 120, **spec},
     )
-    runtime = manifest["spec"]["runtime"]
-    runtime["args"] = ["--answer", answer, "--latency", LATENCY, *arguments]
+    manifest["spec"]["runtime"]["args"] = ["--answer", answer, "--latency", LATENCY, *arguments]
     return manifest
 
 
 @pytest.fixture(scope="module")
-def stable(cluster: Cluster, namespace: str) -> Iterator[str]:
-    """v1 serves; the revision."""
-    cluster.apply(wanted(namespace, answer="v1"))
-    found = wait_for(cluster, "loradeployment", NAME, serves(), namespace=namespace, seconds=90)
-    yield found["status"]["stable"]["revision"]
-    cluster.kubectl("delete", "loradeployment", NAME, "-n", namespace)
+def probed(cluster: Cluster, namespace: str) -> None:
+    """An adapter whose validation recorded an answer that the base model does not give."""
+    manifest = adapter(namespace)
+    manifest["metadata"]["name"] = "probed"
+    cluster.apply(manifest)
+    wait_for(cluster, "loraadapter", "probed", has("ValidationDisabled"), namespace=namespace, seconds=150)
+    probes = {"status": {"validation": {"probes": [{"prompt": "T+2?", "answer": "tuned", "margin": 2.0}]}}}
+    arguments = ("loraadapter", "probed", "-n", namespace, "--subresource=status", "--type=merge")
+    cluster.kubectl("patch", *arguments, "-p", json.dumps(probes))
 
 
-@pytest.fixture
-def traffic(cluster: Cluster, stable: str) -> Iterator[Traffic]:
-    with Traffic(url=cluster.gateway_url, host=host(NAME), model="sim", every=EVERY) as running:
-        yield running
+@dataclass(frozen=True)
+class Rollouts:
+    """All of them, begun at once: the revision of v1 and the load, by what the candidate answers."""
+
+    stable: Mapping[str, str]
+    traffic: Mapping[str, Traffic]
+
+
+@pytest.fixture(scope="module")
+def rollouts(cluster: Cluster, namespace: str, probed: None) -> Iterator[Rollouts]:
+    """v1 serves everywhere, then each candidate is declared."""
+    with ExitStack() as running:
+        for answer in CANDIDATES:
+            cluster.apply(wanted(namespace, "v1", of=answer))
+        stable: dict[str, str] = {}
+        traffic: dict[str, Traffic] = {}
+        for answer, candidate in CANDIDATES.items():
+            found = wait_for(cluster, "loradeployment", named(answer), serves(), namespace=namespace, seconds=90)
+            stable[answer] = found["status"]["stable"]["revision"]
+            load = Traffic(url=cluster.gateway_url, host=host(named(answer)), model="sim", every=candidate.every)
+            traffic[answer] = running.enter_context(load)
+        for answer, candidate in CANDIDATES.items():
+            cluster.apply(wanted(namespace, answer, of=answer, arguments=candidate.arguments, **candidate.spec))
+        yield Rollouts(stable=stable, traffic=traffic)
+    for answer in CANDIDATES:
+        cluster.kubectl("delete", "loradeployment", named(answer), "-n", namespace, "--wait=false")
 
 
 def given_up(found: Json) -> bool:
@@ -79,110 +127,92 @@ def given_up(found: Json) -> bool:
     return bool(current) and status.get("phase") == "Aborted"
 
 
-def rolled_back(cluster: Cluster, wait: Wait, stable: str, *, reason: str, seconds: float = 90) -> Json:
+def rolled_back(cluster: Cluster, wait: Wait, rollouts: Rollouts, answer: str, *, reason: str) -> Json:
     """The status once v1 has everything again."""
-    found = wait("loradeployment", NAME, given_up, seconds=seconds)
+    found = wait("loradeployment", named(answer), given_up, seconds=120)
     status = dict(found["status"])
     conditions = {condition["type"]: condition for condition in status["conditions"]}
-    assert (status["stable"]["revision"], status["stable"]["weight"]) == (stable, 100)
+    assert (status["stable"]["revision"], status["stable"]["weight"]) == (rollouts.stable[answer], 100)
     assert (status["abort"]["reason"], conditions["RolledBack"]["reason"]) == (reason, reason)
     assert status["history"][0]["reason"] == reason
-    events = json.loads(cluster.kubectl("get", "events", "-n", found["metadata"]["namespace"], "-o", "json"))["items"]
-    assert any(event["reason"] == reason and event["type"] == "Warning" for event in events)
+    about = f"--field-selector=involvedObject.name={named(answer)}"
+    events = json.loads(cluster.kubectl("get", "events", "-n", found["metadata"]["namespace"], about, "-o", "json"))
+    assert any(event["reason"] == reason and event["type"] == "Warning" for event in events["items"])
     return status
 
 
-def until_v1_alone(wait: Wait, traffic: Traffic) -> None:
-    wait("loradeployment", NAME, lambda _: traffic.only("v1"), seconds=20)
+def until_v1_alone(wait: Wait, rollouts: Rollouts, answer: str) -> None:
+    wait("loradeployment", named(answer), lambda _: rollouts.traffic[answer].only("v1"), seconds=20)
 
 
-def test_a_candidate_with_5_percent_errors_is_rolled_back(
-    cluster: Cluster, namespace: str, wait: Wait, stable: str, traffic: Traffic
-) -> None:
-    cluster.apply(wanted(namespace, "--errors", "0.05", answer="failing"))
-    status = rolled_back(cluster, wait, stable, reason="AnalysisFailed")
+def test_a_candidate_with_5_percent_errors_is_rolled_back(cluster: Cluster, wait: Wait, rollouts: Rollouts) -> None:
+    status = rolled_back(cluster, wait, rollouts, "failing", reason="AnalysisFailed")
     evidence = status["abort"]["evidence"]
     assert (evidence["name"], evidence["verdict"]) == ("error-rate", "Degraded")
     assert evidence["candidateEvents"] / evidence["candidateRequests"] > 0.02
     assert evidence["stableEvents"] == 0
     assert evidence["e"] >= evidence["threshold"]
-    until_v1_alone(wait, traffic)
-    others = [what for what in traffic.seen.failures if "HTTP 500" not in what]
+    until_v1_alone(wait, rollouts, "failing")
+    others = [what for what in rollouts.traffic["failing"].seen.failures if "HTTP 500" not in what]
     assert others == [], "the candidate answers 500 by itself; nothing else fails"
 
 
 def test_a_candidate_three_times_as_slow_is_rolled_back_within_a_scrape_and_two_seconds(
-    cluster: Cluster, namespace: str, wait: Wait, stable: str, traffic: Traffic
+    cluster: Cluster, wait: Wait, rollouts: Rollouts
 ) -> None:
-    cluster.apply(wanted(namespace, "--latency", "0.45", answer="slow"))
-    wait("loradeployment", NAME, lambda _: traffic.seen.answers["slow"] > 0, seconds=60)
-    begun = time.monotonic()
-    wait("loradeployment", NAME, lambda found: found["status"]["candidate"]["weight"] == 0, seconds=30)
-    assert time.monotonic() - begun <= (INTERVAL + 2) * CI_FACTOR
-    status = rolled_back(cluster, wait, stable, reason="AnalysisFailed")
+    status = rolled_back(cluster, wait, rollouts, "slow", reason="AnalysisFailed")
     evidence = status["abort"]["evidence"]
     assert (evidence["name"], evidence["edgeSeconds"]) == ("latency", 0.3)
     assert evidence["candidate"] > evidence["stable"]
-    until_v1_alone(wait, traffic)
-    assert dict(traffic.seen.failures) == {}
+    until_v1_alone(wait, rollouts, "slow")
+    seen = rollouts.traffic["slow"].seen
+    first, last = seen.spans["slow"]
+    assert (last - first).total_seconds() <= (INTERVAL + 2) * CI_FACTOR
+    assert seen.lost == ""
 
 
 def test_a_candidate_that_answers_as_the_base_model_gets_no_request(
-    cluster: Cluster, namespace: str, wait: Wait, stable: str, traffic: Traffic
+    cluster: Cluster, wait: Wait, rollouts: Rollouts
 ) -> None:
-    probes = {"status": {"validation": {"probes": [{"prompt": "T+2?", "answer": "tuned", "margin": 2.0}]}}}
-    cluster.kubectl(
-        "patch", "loraadapter", "a", "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps(probes)
-    )
-    try:
-        cluster.apply(wanted(namespace, answer="base"))
-        status = rolled_back(cluster, wait, stable, reason="WrongModelAnswers")
-    finally:
-        none = json.dumps({"status": {"validation": None}})
-        cluster.kubectl(
-            "patch", "loraadapter", "a", "-n", namespace, "--subresource=status", "--type=merge", "-p", none
-        )
+    status = rolled_back(cluster, wait, rollouts, "base", reason="WrongModelAnswers")
     assert "found 'base', the validated model answers 'tuned'" in status["abort"]["message"]
-    assert "base" not in traffic.seen.answers
-    assert dict(traffic.seen.failures) == {}
+    seen = rollouts.traffic["base"].seen
+    assert (set(seen.answers), seen.lost) == ({"v1"}, "")
 
 
-def test_a_candidate_that_never_gets_ready_gets_no_request(
-    cluster: Cluster, namespace: str, wait: Wait, stable: str, traffic: Traffic
-) -> None:
-    cluster.apply(wanted(namespace, "--slow-start", "3600", answer="late", progressDeadlineSeconds=12))
-    status = rolled_back(cluster, wait, stable, reason="ProgressDeadlineExceeded")
+def test_a_candidate_that_never_gets_ready_gets_no_request(cluster: Cluster, wait: Wait, rollouts: Rollouts) -> None:
+    status = rolled_back(cluster, wait, rollouts, "late", reason="ProgressDeadlineExceeded")
     assert "not ready within 12 s" in status["abort"]["message"]
-    assert "late" not in traffic.seen.answers
-    assert dict(traffic.seen.failures) == {}
+    seen = rollouts.traffic["late"].seen
+    assert (set(seen.answers), seen.lost) == ({"v1"}, "")
 
 
 def test_a_candidate_that_crashes_after_30_seconds_is_left_at_once(
-    cluster: Cluster, namespace: str, wait: Wait, stable: str, traffic: Traffic
+    cluster: Cluster, wait: Wait, rollouts: Rollouts
 ) -> None:
-    cluster.apply(wanted(namespace, "--crash-after", "30", answer="mortal"))
-    wait("loradeployment", NAME, lambda _: traffic.seen.answers["mortal"] > 0, seconds=60)
-    status = rolled_back(cluster, wait, stable, reason="CapacityLost")
+    status = rolled_back(cluster, wait, rollouts, "mortal", reason="CapacityLost")
     assert "none of its pods is ready" in status["abort"]["message"]
-    until_v1_alone(wait, traffic)
-    failed = traffic.seen.failures.total()
-    wait("loradeployment", NAME, lambda _: traffic.seen.answers.total() > 200, seconds=30)
-    assert traffic.seen.failures.total() == failed, "once it was left nothing fails any more"
+    seen = rollouts.traffic["mortal"].seen
+    assert seen.answers["mortal"] > 0
+    until_v1_alone(wait, rollouts, "mortal")
+    failed, answered = seen.failures.total(), seen.answers.total()
+    wait("loradeployment", named("mortal"), lambda _: seen.answers.total() > answered + 50, seconds=30)
+    assert seen.failures.total() == failed, f"once it was left nothing fails any more: {seen.lost}"
 
 
 def test_a_healthy_candidate_is_promoted_without_losing_a_request(
-    cluster: Cluster, namespace: str, wait: Wait, stable: str, traffic: Traffic
+    cluster: Cluster, namespace: str, wait: Wait, rollouts: Rollouts
 ) -> None:
-    cluster.apply(wanted(namespace, answer="v2"))
-    found = wait("loradeployment", NAME, serves(stable), seconds=150)
+    found = wait("loradeployment", named("v2"), serves(rollouts.stable["v2"]), seconds=150)
     analysis = found["status"]["analysis"]
     figures = {metric["builtin"]: metric for metric in analysis["metrics"]}
     assert analysis["verdict"] == "Pass"
     assert figures["errorRate"]["stable"] == figures["errorRate"]["candidate"] == 0
     assert 0 < figures["latencyP95"]["stable"] < 1
     assert figures["throughput"]["stable"] > 1
-    wait("loradeployment", NAME, lambda _: traffic.only("v2"), seconds=20)
-    assert dict(traffic.seen.failures) == {}
-    kept = read(cluster, "configmap", f"{NAME}-analysis", namespace=namespace)
+    traffic = rollouts.traffic["v2"]
+    wait("loradeployment", named("v2"), lambda _: traffic.only("v2"), seconds=20)
+    assert traffic.seen.lost == ""
+    kept = read(cluster, "configmap", f"{named('v2')}-analysis", namespace=namespace)
     assert kept is not None
     assert json.loads(kept["data"]["comparison.json"])["whole"]["candidate"]["requests"] >= 50
