@@ -70,16 +70,12 @@ class ShardProof:
 
 
 def chosen_sample(plan: Plan) -> frozenset[str]:
-    """First, last, one per kind of layer, then evenly spread until there are 16."""
+    """First, last, those between them that are evenly spread, and one per kind of layer."""
     merged = [step.name for step in plan.steps if step.terms and not step.encoding]
     kinds = {re.sub(r"\d+", "#", name): name for name in reversed(merged)}
-    chosen = {*merged[:1], *merged[-1:], *kinds.values()}
-    spread = merged[:: max(1, len(merged) // SAMPLE_TENSORS)]
-    for name in spread:
-        if len(chosen) >= SAMPLE_TENSORS:
-            break
-        chosen.add(name)
-    return frozenset(chosen)
+    last, gaps = len(merged) - 1, max(1, min(SAMPLE_TENSORS, len(merged)) - 1)
+    spread = {merged[gap * last // gaps] for gap in range(gaps + 1)} if merged else set()
+    return frozenset({*kinds.values(), *spread})
 
 
 class Verifier:
