@@ -6,6 +6,7 @@ on them. And each thread would keep pages that the others cannot use.
 
 import ctypes
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,10 +31,11 @@ def keep_pages() -> None:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Around imports: what they make stays to the end, and looking through it again and again for garbage costs a second."""
+    loaded = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.collect()  # once, now
-        gc.freeze()
+        if len(sys.modules) > loaded:
+            gc.freeze()  # the little garbage in it too: to look for that takes longer than it is worth
         gc.enable()
