@@ -56,7 +56,7 @@ def kill(pid: int) -> None:
 def start_another(cluster: Cluster, *, instead_of: list[str]) -> list[str]:
     """A new pod at once; the kubelet would wait longer after each kill, and a new pod for the end of the dead one's Lease.
 
-    That wait is what test_two_operators.py is about; here it would only make every kill cost 15 s.
+    That wait is what T9 is about in test_invariants.py; here it would only make every kill cost 15 s.
     """
     now = json.dumps({"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
     with connect(cluster) as http:

@@ -5,6 +5,8 @@ Most tests drive the same canary, one after the other, as an operator's life is:
 take something away by force have a deployment of their own.
 """
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +16,12 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
-from tests.e2e.audit import AuditTail, told
+from tests.e2e.audit import AuditTail, is_write_of_operator, pod_of, told
 from tests.e2e.conftest import CI_FACTOR, read, wait_for
+from tests.e2e.operator_process import SYSTEM, lease_holder, process_of
 from tests.e2e.served import Served, serving
 from tests.e2e.simulated import EVERY, GATEWAY, at, deployment, host, no_request_was_lost
+from tests.e2e.test_operator import living_leader, scale
 from tests.e2e.traffic import Traffic
 from tests.e2e.truth import SKEW, Counts
 
@@ -26,6 +30,7 @@ pytestmark = pytest.mark.e2e
 Json = dict[str, Any]
 REPLICAS = 2
 WITHIN = 2.0  # seconds by which status may be late
+OVER_TIME = [{"setWeight": 25}, {"pause": {"seconds": 8}}, {"setWeight": 50}, {"pause": {"seconds": 8}}]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,7 @@ def test_pods_before_their_weight_and_a_status_that_says_what_is_so_t1_t2_t4_t20
     assert len(truth.said.points) > 6, "it was compared with something"
 
 
-def test_abort_beats_promote_and_gives_everything_back_t7_t12_t14(served: Served) -> None:
+def test_abort_beats_promote_gives_all_back_and_the_next_revision_is_accepted_t7_t12_t14_t24(served: Served) -> None:
     before = served.stable
     served.next()
     candidate = served.paused()["candidate"]["revision"]
@@ -89,18 +94,9 @@ def test_abort_beats_promote_and_gives_everything_back_t7_t12_t14(served: Served
     served.scale(3)
     served.until(lambda found: found["status"]["stable"]["readyReplicas"] == 3)
     assert (served.stable, served.pods(candidate), served.weights) == (before, [], {before: 100}), "T12"
-    served.scale(REPLICAS)
-
-
-def test_a_failed_state_accepts_the_next_revision_t24(served: Served) -> None:
-    before = served.stable
-    served.next()
-    served.paused()
-    served.ask("abort")
-    served.until(at("Aborted"), seconds=90)
     answer = served.next(steps=[{"setWeight": 50}])
     history = served.promoted(answer, before=before)["history"]
-    assert [entry["result"] for entry in history[:2]] == ["Succeeded", "RolledBack"]
+    assert [entry["result"] for entry in history[:2]] == ["Succeeded", "RolledBack"], "T24"
 
 
 def test_revision_3_during_2_during_1_ends_with_1_and_3_t10(served: Served) -> None:
@@ -283,6 +279,49 @@ def test_objects_of_somebody_else_are_never_adopted_t18(cluster: Cluster, shop: 
 
 def _says(reason: str) -> Callable[[Json], bool]:
     return lambda found: any(c["reason"] == reason for c in found.get("status", {}).get("conditions", []))
+
+
+@pytest.fixture
+def standby(cluster: Cluster, simulated: None) -> Iterator[None]:
+    """Beside the leader, for one test."""
+    scale(cluster, 2)
+    yield
+    scale(cluster, 1)
+
+
+def test_a_leader_that_wakes_when_another_one_leads_writes_nothing_t9(
+    cluster: Cluster, shop: str, standby: None
+) -> None:
+    with serving(Served(cluster, namespace=shop, name="two-operators", replicas=1)) as served:
+        before = served.stable
+        asleep = living_leader(cluster)
+        pid, starts = process_of([asleep]), restarts(cluster, asleep)
+        with served.watched() as truth, AuditTail(cluster.audit_log) as log:
+            answer = served.next(steps=OVER_TIME)
+            served.until(at("Stepping", sub="Bake", index=1), seconds=90)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                served.soon(lambda: lease_holder(cluster) not in ("", asleep), what="nobody else leads", seconds=40)
+                served.until(at("Stepping", sub="Bake", index=3), seconds=60)
+                earlier = [line for line in log.lines() if pod_of(line) == asleep]
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            ended = lambda: restarts(cluster, asleep) > starts  # noqa: E731
+            served.soon(ended, what="it goes on with a Lease that is not its own", seconds=30)
+            history = served.promoted(answer, before=before)["history"]
+            late = [told(line) for line in log.lines() if pod_of(line) == asleep and is_write_of_operator(line)]
+        revision = served.stable
+    assert earlier, "its requests carry its name"
+    assert late == []
+    assert truth.weights_of(revision) == [0, 25, 50, 100]
+    assert [entry["result"] for entry in history] == ["Succeeded", "Succeeded"]
+    served.delete("loradeployment", served.name, "--wait=false")
+
+
+def restarts(cluster: Cluster, pod: str) -> int:
+    """How often its container was started anew."""
+    path = "jsonpath={.status.containerStatuses[0].restartCount}"
+    return int(cluster.kubectl("get", "pod", pod, "-n", SYSTEM, "-o", path))
 
 
 def test_no_request_was_lost_in_all_of_it(canary: Served) -> None:
