@@ -148,6 +148,6 @@ def serving(served: Served) -> Iterator[Served]:
     served.until(serves(), seconds=90)
     with served.load:
         yield served
-    if dict(served.load.seen.failures):
-        pytest.fail(f"{served.name} lost: {dict(served.load.seen.failures)}")
+    if served.load.seen.lost:
+        pytest.fail(f"{served.name} lost {served.load.seen.lost}")
     assert served.load.seen.streams > 0
