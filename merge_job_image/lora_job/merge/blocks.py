@@ -17,6 +17,8 @@ UNIT = 2**20
 """Sizes are rounded up to this, so that tensors of other widths, whose chunks differ by some bytes, use the same blocks."""
 SMALL = 2**17
 """Up to this the heap does as well: it fills gaps and makes none."""
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+"""Shared, as mmap would have it, they would be no anonymous memory to whoever counts that."""
 Take = Callable[[int], torch.Tensor]
 """At least so many bytes, to write over."""
 
@@ -47,7 +49,7 @@ class Blocks:
             if place is not None:
                 return free.pop(place)
             # A mapping of its own: in the heap it would be one more wall between gaps.
-            shelf.append(torch.frombuffer(mmap.mmap(-1, -(-size // UNIT) * UNIT), dtype=torch.uint8))
+            shelf.append(torch.frombuffer(mmap.mmap(-1, -(-size // UNIT) * UNIT, flags=PRIVATE), dtype=torch.uint8))
             return shelf[-1]
 
         try:
