@@ -1,10 +1,12 @@
 """How a controller is asked on a fence, over real HTTP, and what its answers mean."""
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
 from lora_operator.core.build.fence import FENCE_HEADER, Fence
-from lora_operator.routing.controller import Controllers, Reply, ask_over_http, what_is_missing
+from lora_operator.routing.controller import Controllers, Patient, Reply, ask_over_http, what_is_missing
 
 IN_A_ROUTE = Fence(host="fin.example.com", path="/health", mark="0123")
 OF_AN_INGRESS = Fence(host="0123.fin.shop.invalid", path="/fence")
@@ -66,7 +68,7 @@ async def test_host_path_and_mark_travel_and_the_mark_comes_back() -> None:
     finally:
         await runner.cleanup()
     assert seen == [("fin.example.com", "/health", "0123"), (url.removeprefix("http://"), "/health", "")]
-    assert "ClientConnectorError" in str(await ask_over_http(url, host="", path="/health"))
+    assert await ask_over_http(url, host="", path="/health") == "Connection refused"
 
 
 def test_the_settings_name_controllers_by_class() -> None:
@@ -79,3 +81,27 @@ def test_the_settings_name_controllers_by_class() -> None:
         ask=ask_over_http,
     )
     assert (known.gateway, known.ingress) == ({"traefik": "http://a"}, {"nginx": "http://b"})
+
+
+async def test_a_controller_that_keeps_us_waiting_is_left_alone_for_a_while() -> None:
+    asked: list[str] = []
+    answers: dict[str, Reply | str] = {
+        "http://black-hole": "no answer within 3 s",
+        "http://closed": "Connection refused",
+    }
+
+    async def ask(url: str, *, host: str, path: str, mark: str = "") -> Reply | str:
+        asked.append(url)
+        await asyncio.sleep(0.2 if url == "http://black-hole" else 0)
+        return answers[url]
+
+    patient = Patient(ask, slow_seconds=0.1, seconds=0.5)
+    for _ in range(5):
+        assert await patient("http://black-hole", host="h", path="/") == "no answer within 3 s"
+        assert await patient("http://closed", host="h", path="/") == "Connection refused"
+    assert (asked.count("http://black-hole"), asked.count("http://closed")) == (1, 5)
+    answers["http://black-hole"] = Reply(200)
+    await asyncio.sleep(0.6)
+    both = await asyncio.gather(*(patient("http://black-hole", host="h", path="/") for _ in range(2)))
+    assert both == [Reply(200), "no answer within 3 s"], "one asks again, the others do not wait"
+    assert await patient("http://black-hole", host="h", path="/") == Reply(200)

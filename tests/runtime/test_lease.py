@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
 
-from lora_operator.api.kinds import LEASE, SERVICE
+from lora_operator.api.kinds import LEASE, SERVICE, Kind
+from lora_operator.kube.api import WRITES_IN_FLIGHT
 from lora_operator.kube.client import Kube
 from lora_operator.kube.errors import Retryable
 from lora_operator.kube.leader_only import LeaderOnly
@@ -119,6 +120,29 @@ async def test_a_leader_that_was_stopped_for_longer_than_its_lease_writes_nothin
         await write(kube, uid)
     assert world(cluster) == [("s", 1)]
     assert await kube.get(SERVICE, namespace="shop", name="s") is not None, "reading is for everybody"
+
+
+async def test_writes_that_wait_for_their_turn_look_at_the_lease_when_they_have_it_t9() -> None:
+    leads, gate = [True], asyncio.Event()
+
+    class Slow(Cluster):
+        async def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Any:
+            await gate.wait()
+            return await super().create(kind, manifest)
+
+    cluster = Slow()
+    kube = LeaderOnly(cluster, leads=lambda: leads[0])
+    names = [f"s{number}" for number in range(WRITES_IN_FLIGHT + 5)]
+    writing = [
+        asyncio.create_task(kube.create(SERVICE, {**SERVED, "metadata": {**SERVED["metadata"], "name": name}}))
+        for name in names
+    ]
+    await asyncio.sleep(0)
+    leads[0] = False
+    gate.set()
+    found = await asyncio.gather(*writing, return_exceptions=True)
+    assert [isinstance(one, Retryable) for one in found] == [False] * WRITES_IN_FLIGHT + [True] * 5
+    assert len(world(cluster)) == WRITES_IN_FLIGHT
 
 
 async def test_a_leader_that_renews_goes_on_writing(monkeypatch: pytest.MonkeyPatch) -> None:

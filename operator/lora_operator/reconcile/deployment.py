@@ -51,7 +51,7 @@ from lora_operator.reconcile.verifier import Verifier
 from lora_operator.routing.base import ReadingRouter
 from lora_operator.routing.capability import lack_of
 from lora_operator.routing.choose import every_router, router_for
-from lora_operator.routing.controller import Ask, Controllers, ask_over_http
+from lora_operator.routing.controller import Ask, Controllers, Patient, ask_over_http
 from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.clock import Clock
 from lora_operator.runtime.queue import Key
@@ -75,8 +75,9 @@ class DeploymentReconciler:
         collector: Collector,
         settings: Settings,
         clock: Clock,
-        ask: Ask = ask_over_http,
+        ask: Ask | None = None,
     ) -> None:
+        """`ask`: how a router's controller is asked; over HTTP where nothing else is said."""
         self._kube = kube
         self._cache = cache
         self._stepper = stepper
@@ -84,7 +85,7 @@ class DeploymentReconciler:
         self._collector = collector
         self._clock = clock
         self._routers = settings.routers
-        self._controllers = Controllers.of(settings.routers, ask=ask)
+        self._controllers = Controllers.of(settings.routers, ask=ask or Patient(ask_over_http))
         self._settings = RolloutSettings(
             profiles=settings.profiles,
             pods=PodSettings(

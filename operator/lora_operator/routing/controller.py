@@ -3,6 +3,8 @@
 Which controllers those are the settings say (`routers: [{ingressClass | gatewayClass, url}]`); one without an entry is not asked.
 """
 
+import asyncio
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,7 +14,7 @@ import aiohttp
 from lora_operator.api.reasons import Reason
 from lora_operator.core.build.fence import FENCE_HEADER, Fence
 
-__all__ = ["Ask", "Controllers", "Reply", "ask_over_http", "what_is_missing"]
+__all__ = ["Ask", "Controllers", "Patient", "Reply", "ask_over_http", "what_is_missing"]
 
 TIMEOUT_SECONDS = 3.0
 NOT_FOUND = 404
@@ -34,6 +36,34 @@ class Ask(Protocol):
         """The answer, or why there is none."""
 
 
+class Patient:
+    """Asks, and leaves a controller alone for a while that kept us waiting and did not answer: each who waits holds a worker of the queue.
+
+    Meanwhile the last answer holds, also for those who come while it is asked again. Who refuses at once is asked as often as wanted.
+    """
+
+    def __init__(self, ask: Ask, *, slow_seconds: float = 1.0, seconds: float = 10.0) -> None:
+        self._ask = ask
+        self._slow_seconds = slow_seconds
+        self._seconds = seconds
+        self._silent: dict[str, tuple[float, str]] = {}  # by url: until when (loop time), and why
+
+    async def __call__(self, url: str, *, host: str, path: str, mark: str = "") -> Reply | str:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        until, why = self._silent.get(url, (begun, ""))
+        if begun < until:
+            return why
+        if why:
+            self._silent[url] = (begun + self._seconds, why)
+        answer = await self._ask(url, host=host, path=path, mark=mark)
+        if isinstance(answer, str) and clock() - begun >= self._slow_seconds:
+            self._silent[url] = (clock() + self._seconds, answer)
+        else:
+            self._silent.pop(url, None)
+        return answer
+
+
 async def ask_over_http(url: str, *, host: str, path: str, mark: str = "") -> Reply | str:
     """GET; a redirect is an answer like any other."""
     headers = ({"Host": host} if host else {}) | ({FENCE_HEADER: mark} if mark else {})
@@ -43,8 +73,16 @@ async def ask_over_http(url: str, *, host: str, path: str, mark: str = "") -> Re
             session.get(f"{url}{path}", headers=headers, allow_redirects=False) as reply,
         ):
             return Reply(status=reply.status, mark=reply.headers.get(FENCE_HEADER, ""))
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return f"{type(error).__name__}: {error}"[:200]
+    except TimeoutError:
+        return f"no answer within {TIMEOUT_SECONDS:g} s"
+    except (aiohttp.ClientError, ValueError) as error:
+        return _words(error)
+
+
+def _words(error: Exception) -> str:
+    """Without addresses, which differ from look to look behind one name: what is told again is the same."""
+    number = error.os_error.errno if isinstance(error, aiohttp.ClientConnectorError) else None
+    return os.strerror(number) if number else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,11 @@ def is_fence(rule: Mapping[str, Any]) -> bool:
 def fences_of(route: Mapping[str, Any], *, host: str) -> tuple[Fence, ...]:
     """The fences in an HTTPRoute, as they are asked under a host name; one, or none where the settings asked for none."""
     return tuple(
-        Fence(host=host, path=match["path"]["value"], mark=match["headers"][0]["value"])
+        Fence(host=host, path=match["path"]["value"], mark=header["value"])
         for rule in route["spec"].get("rules") or ()
         if is_fence(rule)
         for match in rule["matches"]
+        for header in match.get("headers") or ()  # a hand edit may have taken it, and is healed
     )
 
 
