@@ -185,3 +185,4 @@ def test_a_gateway_of_a_class_that_the_settings_do_not_name_is_confirmed_by_its_
     driver.cluster.gateway_serves = False
     driver.run()
     assert (driver.status["phase"], driver.condition("Ready")["status"]) == ("Stable", "True")
+    assert fences(driver.cluster) == [], "it may not know a fence's filter"

@@ -39,6 +39,8 @@ class GatewayRouter:
         """`controllers`: of the settings. One that they do not name is not asked."""
         self._traffic = traffic
         self._controllers = controllers or Controllers()
+        # Whether the Gateways' controllers are named there; None: not read yet.
+        self._is_asked: bool | None = None if self._controllers.gateway else False
 
     def names(self, owner: Owner) -> tuple[str, ...]:
         """One HTTPRoute."""
@@ -69,11 +71,12 @@ class GatewayRouter:
         known = cached.get(owner.name)
         live = await _live_route(kube, owner) if fresh or known is None else known
         if live is None:
+            await self._parents(kube, owner)
             return None
         accepted, reason, message = _acceptance(live, wanted=self._traffic.parent_refs, namespace=owner.namespace)
         endpoints: tuple[str, ...] = ()
         if fresh or not accepted:
-            parents = [(ref, await _gateway(kube, ref, namespace=owner.namespace)) for ref in self._traffic.parent_refs]
+            parents = await self._parents(kube, owner)
             found = [(ref, gateway) for ref, gateway in parents if gateway is not None]
             missing = [_where(ref, owner.namespace) for ref, gateway in parents if gateway is None]
             endpoints = tuple(self._endpoints(found))
@@ -94,6 +97,13 @@ class GatewayRouter:
             endpoints=endpoints,
             named=self.named_by(live, owner=owner, pods=pods),
         )
+
+    async def _parents(self, kube: Kube, owner: Owner) -> list[tuple[Mapping[str, Any], Json | None]]:
+        """The Gateways that the spec names; from now on it is known whether their controllers are asked."""
+        found = [(ref, await _gateway(kube, ref, namespace=owner.namespace)) for ref in self._traffic.parent_refs]
+        named = {str(gateway["spec"].get("gatewayClassName", "")) for _, gateway in found if gateway is not None}
+        self._is_asked = bool(named & self._controllers.gateway.keys())
+        return found
 
     def _endpoints(self, parents: Iterable[tuple[Mapping[str, Any], Json]]) -> Iterable[str]:
         for ref, gateway in parents:
@@ -130,7 +140,7 @@ class GatewayRouter:
         if revision is None:
             return ()
         wanted = build_http_route(
-            owner, self._traffic, routes=revision.routes, weights=weights, forced=forced, fenced=self._fenced
+            owner, self._traffic, routes=revision.routes, weights=weights, forced=forced, fenced=self._fenced(route)
         )
         return apply_if_differs(HTTP_ROUTE, live=None if route is None else route.live, wanted=wanted)
 
@@ -143,17 +153,18 @@ class GatewayRouter:
             return Verdict(confirmed=gone, message="" if gone else "the route is being removed")
         if route is None or route.weights != weights or not _forces(owner, route.live, forced):
             return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the route is being written")
-        if self._fenced and not _fences(route.live, mark=fence_mark(weights=weights, forced=forced)):
+        if self._fenced(route) and not _fences(route.live, mark=fence_mark(weights=weights, forced=forced)):
             return Verdict(confirmed=False, reason=Reason.PROMOTING, message="the route is being written")
         if not route.accepted:
             return Verdict(confirmed=False, reason=route.reason, message=route.message, written=True)
         return Verdict(confirmed=True)
 
-    @property
-    def _fenced(self) -> bool:
-        """Whether some controller is asked. Which one a Gateway has is not known at every moment, and a fence that nobody asks is none
-        the worse."""
-        return bool(self._controllers.gateway)
+    def _fenced(self, route: RouteState | None) -> bool:
+        """Whether its controller is asked. Where the Gateways were not read the route stays as it is: a controller that nobody asks may
+        not know a fence's filter, and drop the whole route."""
+        if self._is_asked is None:
+            return route is not None and any(is_fence(rule) for rule in route.live["spec"].get("rules") or ())
+        return self._is_asked
 
 
 def shares_of(route: Mapping[str, Any], *, owner: Owner) -> Mapping[str, int]:
