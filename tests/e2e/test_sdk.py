@@ -208,6 +208,9 @@ async def test_a_deployment_is_changed_without_losing_what_was_set_before(
     cluster.kubectl("scale", "loradeployment/changed", "-n", namespace, "--replicas=2")
     again = await client.change_deployment("changed", {"adapterRef": {"name": "third"}})
     assert (again.adapter, again.spec["replicas"]) == ("third", 2)
+    with pytest.raises(Conflict, match=r"\.spec\.replicas"):  # who scales keeps the field, until it is taken over
+        await client.change_deployment("changed", {"replicas": 3})
+    assert (await client.change_deployment("changed", {"replicas": 3}, force=True)).spec["replicas"] == 3
 
 
 async def test_the_integration_module_runs_the_same_workflow_and_tells_what_was_refused(
