@@ -129,10 +129,12 @@ def step_words(step: Raw, *, now: datetime) -> str:
     """Where a rollout stands between its steps; empty when it stands at none."""
     if not step:
         return ""
-    place = f"{int(step['index']) + 1} of {step.get('of')}, " if step.get("index") is not None else ""
-    text = f"{place}{step.get('sub', '')}"
-    if step.get("message"):
-        text += f": {one_line(str(step['message']))}"
+    number, last = int(step.get("index") or 0) + 1, int(step.get("of") or 0)
+    place = f"{number} of {last}" if step.get("index") is not None and number <= last else ""
+    text = ", ".join(part for part in (place, str(step.get("sub", ""))) if part)
+    said = one_line(str(step.get("message", ""))).removeprefix(f"step {place}: ")
+    if said:
+        text += f": {said}"
     if step.get("startedAt"):
         text += f", {age(step['startedAt'], now=now)} since the start"
     return text + (f", deadline {_until(step['deadline'], now=now)}" if step.get("deadline") else "")
