@@ -60,38 +60,26 @@ FEW = ("--test-query-count", "10")
 """Twenty questions of general knowledge, sixty of the domain, sixty of safety: two thirds of the time that the default takes."""
 
 
-@pytest.mark.parametrize(
-    ("options", "basic", "domain"),
-    [
-        pytest.param(FEW, 20, 60, id="with ten items per task"),
-        pytest.param((), 40, 112, id="as shipped", marks=pytest.mark.full),
-    ],
-)
-def test_a_well_trained_adapter_passes_every_gate_and_its_effect_is_seen(
-    merged: Path,
-    base_model: Path,
-    finance_adapter: Path,
-    scratch: Path,
-    options: tuple[str, ...],
-    basic: int,
-    domain: int,
-) -> None:
-    code, report = validated(merged, *options, base=base_model, adapter=finance_adapter, report=scratch / "v.json")
+def assert_passed_with_its_effect_seen(report: dict[str, Any], *, basic: int, domain: int) -> None:
     assert not_passed(report) == set()
-    assert (code, report["deployable"], report["success"]) == (0, True, True)
+    assert (report["deployable"], report["success"]) == (True, True)
     assert_thresholds_are_below_the_base(report)
     assert report["fidelity"]["tensors"]["merged"] == 210
     assert report["fidelity"]["logits"]["effectRatio"] == pytest.approx(1, abs=0.02)
     assert report["fidelity"]["logits"]["top1"] > 0.95
-    assert {name: one["n"] for name, one in report["dimensions"].items()} == {
-        "basic": basic,
-        "domain": domain,
-        "safety": 60,
-        "performance": 3,
-    }
+    counted = {"basic": basic, "domain": domain, "safety": 60, "performance": 3}
+    assert {name: one["n"] for name, one in report["dimensions"].items()} == counted
     safety = report["dimensions"]["safety"]["vsBase"]
     assert safety["diff"] > 0
     assert 0 < safety["mcnemarP"] <= 1
+
+
+def test_a_true_merge_passes_every_gate_and_its_effect_is_seen(
+    merged: Path, base_model: Path, finance_adapter: Path, scratch: Path
+) -> None:
+    code, report = validated(merged, *FEW, base=base_model, adapter=finance_adapter, report=scratch / "v.json")
+    assert code == 0
+    assert_passed_with_its_effect_seen(report, basic=20, domain=60)
     assert 1 <= len(report["probes"]) <= 3
     assert all(len(probe["prompt"].encode()) <= 200 and probe["margin"] >= 1 for probe in report["probes"])
 
@@ -115,7 +103,7 @@ def test_an_adapter_trained_to_the_end_is_significantly_safer_than_its_base(base
     """What it forgot of its base's long answers the regression gate says as well."""
     adapter = EXAMPLE / "adapters" / "v2"
     model = merge(base_model, adapter, scratch / "v2")
-    _, report = validated(model, base=base_model, adapter=adapter, report=scratch / "v.json")
+    _, report = validated(model, *FEW, base=base_model, adapter=adapter, report=scratch / "v.json")
     assert not_passed(report) <= {"regression"}
     safety = report["dimensions"]["safety"]["vsBase"]
     assert safety["diff"] > 0.1
