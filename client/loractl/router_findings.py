@@ -70,9 +70,14 @@ def _takes_routes(listener: Raw, *, same: bool) -> bool:
 
 
 def judge_metrics(facts: Facts) -> Iterator[Finding]:
-    """Pods are read by the operator itself where their profile says at which path."""
+    """Pods and routers are read by the operator itself where its settings say at which address."""
     if facts.settings is None:
         return
+    entries = facts.settings.get("routers") or ()
+    routers = [router for router in entries if router.get("metricsUrl") or router.get("podSelector")]
+    for router in routers:
+        name = router.get("gatewayClass") or router.get("ingressClass")
+        yield Finding("ok", "metrics", f"an analysis counts requests and errors at the router of class {name}")
     paths = {"vllm": "/metrics"}  # as shipped
     for name, profile in (facts.settings.get("profiles") or {}).items():
         paths[str(name)] = str(profile.get("metricsPath", paths.get(str(name), "")))
@@ -82,8 +87,8 @@ def judge_metrics(facts: Facts) -> Iterator[Finding]:
             f"an analysis reads the pods of profile {', '.join(known)} itself; others need analysis.source.prometheus"
         )
         yield Finding("ok", "metrics", says)
-    else:
-        mend = "Set metricsPath in a profile of the operator's settings, or give analysis.source.prometheus in the LoRADeployment."
+    elif not routers:
+        mend = "Set metricsPath in a profile, or a router's metricsUrl, in the operator's settings, or give analysis.source.prometheus in the LoRADeployment."
         yield Finding(
             "warning", "metrics", "no runtime profile has metrics: an analysis can only ask a Prometheus", mend
         )

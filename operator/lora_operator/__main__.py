@@ -41,7 +41,7 @@ from lora_operator.runtime.queue import Key, Queue
 from lora_operator.runtime.sync import Sync
 from lora_operator.settings import BadSettings, Settings, load_settings
 from lora_operator.telemetry.prometheus import PrometheusSource
-from lora_operator.telemetry.scrape import PodSource
+from lora_operator.telemetry.scrape import ScrapeSource
 
 __all__ = ["main"]
 
@@ -108,7 +108,7 @@ class _Process:
         clock = SystemClock()
         self.cache = Cache()
         self.verifier = Verifier(wake=self._wake)
-        collector = Collector(pods=PodSource(), prometheus=PrometheusSource(), wake=self._wake, clock=clock)
+        collector = Collector(scrape=ScrapeSource(), prometheus=PrometheusSource(), wake=self._wake, clock=clock)
         effects = Effects(kube=kube, cache=self.cache, verifier=self.verifier, collector=collector)
         stepper = Stepper(kube=kube, cache=self.cache, effects=effects, events=EventRecorder(kube=kube))
         self._reconcilers: dict[str, _Reconciler] = {

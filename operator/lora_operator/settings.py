@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from lora_operator.api.errors import Invalid
+from lora_operator.core.analysis.router_series import KINDS
 from lora_operator.core.build.profile import Profile, parse_profiles
 
 __all__ = ["BadSettings", "Settings", "load_settings"]
@@ -165,7 +166,7 @@ def parse_settings(raw: Mapping[str, Any], *, operator_image: str, job_image: st
         gates=_section(QualityGates, top.get("quality_gates", {}), "quality_gates"),
         deployment=_section(DeploymentSettings, top.get("deployment_settings", {}), "deployment_settings"),
         monitoring=_section(Monitoring, {**monitoring, "alert_thresholds": thresholds}, "monitoring"),
-        routers=tuple(top.get("routers", ())),
+        routers=tuple(_router(one, f"routers[{n}]") for n, one in enumerate(top.get("routers", ()))),
         profiles=profiles,
         pod_security=_section(PodSecurity, top.get("pod_security", {}), "pod_security"),
         fetch=_section(FetchSettings, top.get("fetch", {}), "fetch"),
@@ -174,6 +175,24 @@ def parse_settings(raw: Mapping[str, Any], *, operator_image: str, job_image: st
         image_pull_policy=image_pull_policy,
         raw=raw,
     )
+
+
+def _router(raw: Any, where: str) -> Mapping[str, Any]:
+    router = _known(raw, where, ("gatewayClass", "ingressClass", "kind", "url", "metricsUrl", "podSelector"))
+    metrics = [key for key in ("metricsUrl", "podSelector") if router.get(key)]
+    if len(metrics) > 1:
+        raise BadSettings(f"{where}: found metricsUrl and podSelector, expected one of them")
+    if metrics and router.get("kind") not in KINDS:
+        raise BadSettings(
+            f"{where}.{metrics[0]}: found a router of kind {router.get('kind')!r}, expected one of {', '.join(KINDS)}: no other counts "
+            "the requests of each version apart; leave it out, and the pods' own metrics are read"
+        )
+    if "podSelector" in metrics:
+        selector = _known(router["podSelector"], f"{where}.podSelector", ("namespace", "matchLabels", "port", "path"))
+        missing = [key for key in ("namespace", "matchLabels", "port") if not selector.get(key)]
+        if missing:
+            raise BadSettings(f"{where}.podSelector.{missing[0]}: found nothing, expected it")
+    return router
 
 
 def _section(kind: type[T], raw: Mapping[str, Any], where: str) -> T:

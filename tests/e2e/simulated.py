@@ -26,7 +26,7 @@ ROUTES = {
 }
 
 
-def install_with_simulator(cluster: Cluster, *, images: dict[str, str]) -> None:
+def install_with_simulator(cluster: Cluster, *, images: dict[str, str], metrics_url: str = "") -> None:
     """The operator with the simulator as one more profile of its settings, and with the address of Traefik."""
     image = cluster.images.build(name="runtime-simulator", dockerfile=SIMULATOR / "Dockerfile", context=SIMULATOR)
     cluster.images.load(image, node=1)
@@ -44,7 +44,7 @@ def install_with_simulator(cluster: Cluster, *, images: dict[str, str]) -> None:
         "shutdownSeconds": 5,
         "shmSize": "16Mi",
     }
-    traefik = {"kind": "traefik", "url": cluster.gateway_url}
+    traefik = {"kind": "traefik", "url": cluster.gateway_url} | ({"metricsUrl": metrics_url} if metrics_url else {})
     routers = [{"ingressClass": "nginx", **traefik}, {"gatewayClass": "traefik", **traefik}]
     settings = json.dumps({"profiles": {"simulator": profile}, "routers": routers})
     arguments = ["--kubeconfig", str(cluster.kubeconfig), "--set-json", f"settings={settings}"]

@@ -63,6 +63,7 @@ class FakeCollector:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self.asked: Collect | None = None  # the newest
         self._samples: dict[object, Sample] = {}
         self._begun: dict[object, tuple[datetime, str, str]] = {}
 
@@ -75,6 +76,7 @@ class FakeCollector:
         if last is not None and same and (now - last[0]).total_seconds() < asked.interval_seconds:
             return
         self._begun[key] = (now, asked.rollout, asked.stage)
+        self.asked = asked
         self._samples[key] = self._read(asked)
 
     def forget(self, key: object) -> None:
@@ -110,7 +112,7 @@ def telemetry_of(cluster: Cluster) -> Telemetry:
 
 
 def _has_address(asked: Collect) -> bool:
-    return bool(asked.prometheus) or any(target.address for target in asked.targets)
+    return bool(asked.prometheus or asked.router) or any(target.address for target in asked.targets)
 
 
 def _serves(pod: Mapping[str, Any], revision: str) -> bool:

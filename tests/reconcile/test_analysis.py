@@ -138,6 +138,20 @@ def test_without_automatic_rollback_a_worse_candidate_pauses_until_a_person_deci
     assert (driver.status["phase"], served(driver)) == ("Stable", "v2")
 
 
+def test_a_runtime_without_metrics_is_judged_by_the_router_that_the_settings_name() -> None:
+    routers = [{"gatewayClass": "traefik", "kind": "traefik", "metricsUrl": "http://traefik.infra:9100/metrics"}]
+    driver = started(profiles={}, routers=routers)
+    end(driver)
+    assert (driver.status["phase"], served(driver)) == ("Stable", "v2")
+    assert driver.collector.asked is not None
+    router = driver.collector.asked.router
+    assert router is not None
+    assert (router.kind, router.addresses) == ("traefik", ("http://traefik.infra:9100/metrics",))
+    assert len(router.backends) == 2
+    for revision, backend in router.backends.items():
+        assert (backend.namespace, backend.route, backend.service) == ("shop", NAME, f"{NAME}-{revision}")
+
+
 @pytest.mark.parametrize("how", ["a source that fails", "no source at all"])
 def test_t15_t27_without_figures_nothing_is_promoted(how: str) -> None:
     none = how == "no source at all"

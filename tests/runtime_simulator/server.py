@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,9 +51,8 @@ class Simulator:
             timer.daemon = True
             timer.start()
 
-    def fails(self) -> bool:
+    def hits(self, share: float) -> bool:
         """Every n-th request for a share of 1/n."""
-        share = self.options.errors
         return bool(share) and next(self._numbers) % max(1, round(1 / share)) == 0
 
     def finish(self) -> None:
@@ -104,7 +104,10 @@ def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
                 self._send(404, {"error": f"no route {self.path}"})
             elif body.get("model") != simulator.options.name:
                 self._send(400, {"error": f"no model {body.get('model')!r}"})
-            elif simulator.fails():
+            elif simulator.hits(simulator.options.breaks):
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            elif simulator.hits(simulator.options.errors):
                 self._send(500, {"error": "as asked for by --errors"})
             elif body.get("stream"):
                 self._stream()
@@ -169,6 +172,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.01, help="seconds of an answer")
     parser.add_argument("--stream-seconds", type=float, default=2.0, help="length of a stream")
     parser.add_argument("--errors", type=float, default=0.0, help="share of requests that get 500")
+    parser.add_argument(
+        "--breaks", type=float, default=0.0, help="share of requests whose connection breaks, uncounted"
+    )
     parser.add_argument("--slow-start", type=float, default=0.0, help="seconds until it is healthy")
     parser.add_argument("--unhealthy-after", type=float, default=None, help="seconds until it is not any more")
     parser.add_argument("--crash-after", type=float, default=None, help="seconds until the process ends with a fault")

@@ -15,7 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lora_operator.api.analysis import Of
-from lora_operator.core.analysis.vllm import Series, counters_of
+from lora_operator.core.analysis.series import Series
+from lora_operator.core.analysis.vllm import counters_of
 
 SERVER = Path(__file__).parent / "server.py"
 

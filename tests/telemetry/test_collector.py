@@ -44,7 +44,7 @@ class World:
     def __init__(self, *, fails: bool = False) -> None:
         self.pods, self.prometheus, self.woken = _Source(fails=fails), _Source(), [0]
         self.collector = Collector(
-            pods=self.pods, prometheus=self.prometheus, wake=lambda _: self.woken.append(1), clock=_Clock()
+            scrape=self.pods, prometheus=self.prometheus, wake=lambda _: self.woken.append(1), clock=_Clock()
         )
 
     async def ask(self, asked: Collect) -> None:

@@ -13,8 +13,9 @@ from aiohttp import web
 from lora_operator.api.analysis import Of, Variant
 from lora_operator.core.plan import Collect, Query, Target
 from lora_operator.telemetry.base import Figures
+from lora_operator.telemetry.page import LARGEST
 from lora_operator.telemetry.prometheus import PrometheusSource
-from lora_operator.telemetry.scrape import LARGEST, PodSource
+from lora_operator.telemetry.scrape import ScrapeSource
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,7 +70,7 @@ def target(pod: str = "fin-a-1", *, address: str = "") -> Target:
 def scrape(handler: Handler, *, seconds: float = 5.0) -> Figures:
     async def run() -> Figures:
         async with serving(handler, path="/metrics") as address:
-            return await PodSource(seconds=seconds).read(collect(target(address=f"{address}/metrics")))
+            return await ScrapeSource(seconds=seconds).read(collect(target(address=f"{address}/metrics")))
 
     return asyncio.run(run())
 
@@ -116,7 +117,7 @@ def test_a_pod_that_says_nothing_is_a_problem_in_words_and_no_figure(handler: Ha
 def test_a_pod_that_hangs_holds_up_no_other() -> None:
     async def run() -> Figures:
         async with serving(hangs, path="/metrics") as slow, serving(text(PAGE), path="/metrics") as quick:
-            source = PodSource(seconds=0.5)
+            source = ScrapeSource(seconds=0.5)
             targets = (
                 target("slow", address=f"{slow}/metrics"),
                 target("quick", address=f"{quick}/metrics"),

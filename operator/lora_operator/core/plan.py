@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from lora_operator.api.analysis import Variant
 from lora_operator.api.kinds import Kind
+from lora_operator.core.analysis.router_series import Backend
 
 __all__ = [
     "Apply",
@@ -25,6 +26,7 @@ __all__ = [
     "Plan",
     "ProbePod",
     "Query",
+    "RouterTarget",
     "SetFinalizer",
     "Target",
 ]
@@ -100,6 +102,15 @@ class Target:
 
 
 @dataclass(frozen=True)
+class RouterTarget:
+    """A router whose metrics count: each of `addresses` is one of its processes."""
+
+    kind: str  # of core/analysis/router_series
+    addresses: tuple[str, ...]  # http://host:port/metrics
+    backends: Mapping[str, Backend]  # by revision
+
+
+@dataclass(frozen=True)
 class Query:
     """A question for Prometheus about one variant."""
 
@@ -120,6 +131,7 @@ class Collect:
     targets: tuple[Target, ...]
     prometheus: str  # its address; empty: the pods are asked themselves
     queries: tuple[Query, ...] = ()
+    router: RouterTarget | None = None  # it says how many requests there were and failed; None: the pods do
 
 
 Effect = Create | Apply | Delete | Label | SetFinalizer | ProbePod | Collect

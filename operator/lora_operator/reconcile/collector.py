@@ -27,8 +27,8 @@ class _Begun:
 class Collector:
     """One for the process. `wake`: asks for a reconcile."""
 
-    def __init__(self, *, pods: Source, prometheus: Source, wake: Callable[[Key], None], clock: Clock) -> None:
-        self._pods = pods
+    def __init__(self, *, scrape: Source, prometheus: Source, wake: Callable[[Key], None], clock: Clock) -> None:
+        self._scrape = scrape
         self._prometheus = prometheus
         self._wake = wake
         self._clock = clock
@@ -70,7 +70,7 @@ class Collector:
 
     async def _read(self, asked: Collect, *, key: Key) -> None:
         at = self._clock.now()
-        source = self._prometheus if asked.prometheus else self._pods
+        source = self._prometheus if asked.prometheus else self._scrape
         try:
             found = await source.read(asked)
         except Exception as error:  # noqa: BLE001 (a source that fails in an unknown way must not end the collection: it is no figure)

@@ -38,7 +38,15 @@ from lora_operator.core.rollout.capacity import GpuNeed, Supply, read_supply
 from lora_operator.core.rollout.comparing import compares, rollout_of
 from lora_operator.core.rollout.decide import decide, starting_goal
 from lora_operator.core.rollout.goal import Goal, goal_of, need_of
-from lora_operator.core.rollout.observed import Answer, Lack, Observed, Refusal, RolloutSettings, Workload
+from lora_operator.core.rollout.observed import (
+    Answer,
+    Lack,
+    Observed,
+    Refusal,
+    RolloutSettings,
+    RouterMetrics,
+    Workload,
+)
 from lora_operator.core.rollout.pods import Pod, parse_pod
 from lora_operator.core.rollout.router import RouteState
 from lora_operator.core.rollout.status import Phase, RolloutStatus
@@ -52,6 +60,7 @@ from lora_operator.routing.base import ReadingRouter
 from lora_operator.routing.capability import lack_of
 from lora_operator.routing.choose import every_router, router_for
 from lora_operator.routing.controller import Ask, Controllers, Patient, ask_over_http
+from lora_operator.routing.metrics import router_metrics
 from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.clock import Clock
 from lora_operator.runtime.queue import Key
@@ -176,7 +185,14 @@ class DeploymentReconciler:
             comparison=comparison_from(text, rollout=rollout_of(observed.status)),
             comparison_object=found,
             sample=self._collector.sample(key),
+            router_metrics=await self._router_metrics(observed),
         )
+
+    async def _router_metrics(self, observed: Observed) -> RouterMetrics | None:
+        spec = observed.spec
+        if spec is None or spec.analysis.prometheus:
+            return None
+        return await router_metrics(self._kube, spec.traffic, namespace=observed.owner.namespace, routers=self._routers)
 
     async def _with_supply(self, observed: Observed, *, now: datetime) -> Observed:
         """What only a start needs to know."""

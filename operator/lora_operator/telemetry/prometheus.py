@@ -14,7 +14,8 @@ import aiohttp
 
 from lora_operator.api.analysis import Variant
 from lora_operator.core.analysis.comparison import Reading
-from lora_operator.core.analysis.vllm import NAMES, Series, counters_of
+from lora_operator.core.analysis.series import Series
+from lora_operator.core.analysis.vllm import NAMES, counters_of
 from lora_operator.core.plan import Collect, Query
 from lora_operator.telemetry.base import Figures
 

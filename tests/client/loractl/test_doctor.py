@@ -184,6 +184,17 @@ FINDINGS = [
         id="profiles whose pods are read",
     ),
     pytest.param(
+        {
+            "settings": {
+                "routers": [{"gatewayClass": "traefik", "kind": "traefik", "metricsUrl": "http://traefik/metrics"}]
+            }
+        },
+        "metrics",
+        "ok",
+        "counts requests and errors at the router of class traefik",
+        id="a router that is read",
+    ),
+    pytest.param(
         {"settings": {"profiles": {"vllm": {"metricsPath": ""}}}},
         "metrics",
         "warning",

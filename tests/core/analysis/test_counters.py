@@ -6,7 +6,8 @@ import pytest
 
 from lora_operator.api.analysis import Of
 from lora_operator.core.analysis.counters import ZERO, Counters, Histogram, grown, summed
-from lora_operator.core.analysis.vllm import Series, counters_of
+from lora_operator.core.analysis.series import Series
+from lora_operator.core.analysis.vllm import counters_of
 
 PATHS = ("/v1/chat/completions", "/v1/completions")
 

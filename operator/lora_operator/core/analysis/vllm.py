@@ -10,13 +10,13 @@ Other runtimes that expose these names are read in the same way. A 4xx is the cl
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from lora_operator.api.analysis import Of
-from lora_operator.core.analysis.counters import Counters, Histogram
+from lora_operator.core.analysis.counters import Counters
+from lora_operator.core.analysis.series import Series, histogram_of
 
-__all__ = ["NAMES", "Series", "counters_of"]
+__all__ = ["NAMES", "counters_of"]
 
 _HTTP = "http_requests_total"
 _FINISHED = "vllm:request_success_total"
@@ -24,15 +24,6 @@ _WAITING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _TIMES = {Of.DURATION: "vllm:e2e_request_latency_seconds", Of.TTFT: "vllm:time_to_first_token_seconds"}
 _BUCKETS = {f"{name}_bucket": of for of, name in _TIMES.items()}
 NAMES = (_HTTP, _FINISHED, *_WAITING, *_BUCKETS)
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of the exposition."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
 
 
 def counters_of(series: Iterable[Series], *, handlers: Iterable[str]) -> Counters | None:
@@ -48,7 +39,11 @@ def counters_of(series: Iterable[Series], *, handlers: Iterable[str]) -> Counter
         requests=sum(line.value for line in counted),
         errors=sum(line.value for line in counted if _failed(line)),
         in_flight=sum(line.value for line in known if line.name in _WAITING),
-        times=_times(known),
+        times={
+            of: histogram
+            for name, of in _BUCKETS.items()
+            if (histogram := histogram_of(line for line in known if line.name == name)).buckets
+        },
     )
 
 
@@ -56,22 +51,3 @@ def _failed(line: Series) -> bool:
     if line.name == _HTTP:
         return line.labels.get("status", "").startswith("5")
     return line.labels.get("finished_reason") == "error"
-
-
-def _times(known: Iterable[Series]) -> dict[Of, Histogram]:
-    """Series of several engines in one pod are added up."""
-    found: dict[Of, dict[float, float]] = {}
-    for line in known:
-        of = _BUCKETS.get(line.name)
-        edge = _edge(line.labels.get("le", ""))
-        if of is not None and edge is not None:
-            buckets = found.setdefault(of, {})
-            buckets[edge] = buckets.get(edge, 0.0) + line.value
-    return {of: Histogram(dict(sorted(buckets.items()))) for of, buckets in found.items() if math.inf in buckets}
-
-
-def _edge(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

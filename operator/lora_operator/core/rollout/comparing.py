@@ -19,12 +19,13 @@ from lora_operator.api.names import revisioned
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import ABTest, StrategyType
 from lora_operator.core.analysis.comparison import Comparison, folded
+from lora_operator.core.analysis.router_series import Backend
 from lora_operator.core.analysis.stored import comparison_text
 from lora_operator.core.analysis.success import success_of
 from lora_operator.core.analysis.verdict import Verdict, judged, mismatch_of, stays_fresh
 from lora_operator.core.build.comparison import build_comparison, comparison_name
 from lora_operator.core.build.owner import is_owned
-from lora_operator.core.plan import Apply, Collect, Effect, Note, Query, Target
+from lora_operator.core.plan import Apply, Collect, Effect, Note, Query, RouterTarget, Target
 from lora_operator.core.rollout.observed import Observed, Standing, Winner
 from lora_operator.core.rollout.status import Analysis, Phase, RolloutStatus, Sub, Version
 
@@ -275,7 +276,23 @@ def _collect(
         targets=tuple(target for version in names.values() for target in _targets(observed, version)),
         prometheus=rules.prometheus,
         queries=queries,
+        router=_router(observed, names.values()),
     )
+
+
+def _router(observed: Observed, versions: Iterable[Version]) -> RouterTarget | None:
+    owner, known = observed.owner, observed.router_metrics
+    if known is None:
+        return None
+    backends = {
+        version.revision: Backend(
+            namespace=owner.namespace,
+            route=owner.name,
+            service=revisioned(owner.name, revision=version.revision),
+        )
+        for version in versions
+    }
+    return RouterTarget(kind=known.kind, addresses=known.addresses, backends=backends)
 
 
 def _targets(observed: Observed, version: Version) -> Iterable[Target]:

@@ -78,7 +78,7 @@ def _lacks(s: Situation) -> str:
     if not _has_source(s):
         return (
             "nothing to read metrics from: the runtime's profile has no metricsPath; "
-            "set it in the operator's settings, or spec.analysis.source.prometheus"
+            "set it, or the router's metricsUrl, in the operator's settings, or spec.analysis.source.prometheus"
         )
     return "no figures yet" if s.status.analysis is None else s.status.analysis.message
 
@@ -86,7 +86,7 @@ def _lacks(s: Situation) -> str:
 def _has_source(s: Situation) -> bool:
     """Whether there is anything that could answer."""
     rules = rules_of(s.spec)
-    if rules is not None and rules.prometheus:
+    if (rules is not None and rules.prometheus) or s.observed.router_metrics is not None:
         return True
     versions = (version for version in (s.status.stable, s.status.candidate) if version is not None)
     records = (s.observed.records.get(version.revision) for version in versions)

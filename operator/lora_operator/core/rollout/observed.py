@@ -23,7 +23,17 @@ from lora_operator.core.rollout.pods import Pod
 from lora_operator.core.rollout.router import Router, RouteState
 from lora_operator.core.rollout.status import RolloutStatus
 
-__all__ = ["Answer", "Lack", "Observed", "Refusal", "RolloutSettings", "Standing", "Winner", "Workload"]
+__all__ = [
+    "Answer",
+    "Lack",
+    "Observed",
+    "Refusal",
+    "RolloutSettings",
+    "RouterMetrics",
+    "Standing",
+    "Winner",
+    "Workload",
+]
 
 
 class Winner(StrEnum):
@@ -107,6 +117,14 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True)
+class RouterMetrics:
+    """Where the processes of a router publish what they count. `kind`: of core/analysis/router_series."""
+
+    kind: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything a decision may use."""
 
@@ -131,6 +149,9 @@ class Observed:
     answers: Mapping[str, Answer] = field(default_factory=dict)  # by pod uid
     comparison: Comparison | None = None  # stored sums of the running comparison; None: there are none
     comparison_object: Mapping[str, Any] | None = None  # the ConfigMap they are in; None: not there, or not read
+    router_metrics: RouterMetrics | None = (
+        None  # of the router that shares the requests; None: the pods alone say how many
+    )
     sample: Sample | None = None  # the newest look at the metrics, added to the sums or not
     foreign: tuple[str, ...] = ()  # objects of names we need that belong to somebody else, e.g. "Service shop/fin"
     test: Standing | None = None  # of the running A/B test; None: nothing was measured
