@@ -88,7 +88,10 @@ def judge_metrics(facts: Facts) -> Iterator[Finding]:
         )
         yield Finding("ok", "metrics", says)
     elif not routers:
-        mend = "Set metricsPath in a profile, or a router's metricsUrl, in the operator's settings, or give analysis.source.prometheus in the LoRADeployment."
+        mend = (
+            "Set metricsPath in a profile, or a router's metricsUrl, in the operator's settings, or give "
+            "analysis.source.prometheus in the LoRADeployment."
+        )
         yield Finding(
             "warning", "metrics", "no runtime profile has metrics: an analysis can only ask a Prometheus", mend
         )
