@@ -184,8 +184,8 @@ def _router(raw: Any, where: str) -> Mapping[str, Any]:
         raise BadSettings(f"{where}: found metricsUrl and podSelector, expected one of them")
     if metrics and router.get("kind") not in KINDS:
         raise BadSettings(
-            f"{where}.{metrics[0]}: found a router of kind {router.get('kind')!r}, expected one of {', '.join(KINDS)}: no other counts "
-            "the requests of each version apart; leave it out, and the pods' own metrics are read"
+            f"{where}.{metrics[0]}: found a router of kind {router.get('kind')!r}, expected {' or '.join(KINDS)}: others do not count the "
+            "requests of each version apart; leave it out, and the pods' own metrics are read"
         )
     if "podSelector" in metrics:
         selector = _known(router["podSelector"], f"{where}.podSelector", ("namespace", "matchLabels", "port", "path"))

@@ -88,7 +88,9 @@ class FakeCollector:
         telemetry.pass_time()
         silent = telemetry.load.silent or ("" if _has_address(asked) else "no metricsPath")
         if silent:
-            return Sample(at=self._cluster.now, rollout=asked.rollout, stage=asked.stage, problems=(silent,))
+            return Sample(
+                at=self._cluster.now, rollout=asked.rollout, stage=asked.stage, source=asked.source, problems=(silent,)
+            )
         readings = {
             target.pod: Reading(
                 revision=target.revision, created=target.created, counters=telemetry.counters(target.pod)
@@ -99,7 +101,14 @@ class FakeCollector:
         values: Mapping[str, Mapping[Variant, float]] = {
             name: value for name, value in telemetry.load.values.items() if name in wanted
         }
-        return Sample(at=self._cluster.now, rollout=asked.rollout, stage=asked.stage, readings=readings, values=values)
+        return Sample(
+            at=self._cluster.now,
+            rollout=asked.rollout,
+            stage=asked.stage,
+            source=asked.source,
+            readings=readings,
+            values=values,
+        )
 
 
 def telemetry_of(cluster: Cluster) -> Telemetry:

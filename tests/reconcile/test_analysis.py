@@ -146,7 +146,7 @@ def test_a_runtime_without_metrics_is_judged_by_the_router_that_the_settings_nam
     assert driver.collector.asked is not None
     router = driver.collector.asked.router
     assert router is not None
-    assert (router.kind, router.addresses) == ("traefik", ("http://traefik.infra:9100/metrics",))
+    assert (router.addresses, router.problem) == (("http://traefik.infra:9100/metrics",), "")
     assert len(router.backends) == 2
     for revision, backend in router.backends.items():
         assert (backend.namespace, backend.route, backend.service) == ("shop", NAME, f"{NAME}-{revision}")

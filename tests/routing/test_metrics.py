@@ -28,18 +28,22 @@ def pod(name: str, ip: str, *, ready: bool = True) -> dict[str, Any]:
 class Cluster:
     """What the function asks a cluster for."""
 
-    def __init__(self, *, forbidden: bool = False) -> None:
-        self.forbidden = forbidden
+    def __init__(self, *, forbidden: bool = False, gone: bool = False, empty: bool = False) -> None:
+        self.forbidden, self.gone, self.empty = forbidden, gone, empty
 
     async def get(self, kind: Kind, *, namespace: str | None, name: str) -> dict[str, Any] | None:
         assert (kind, namespace, name) == (GATEWAY, "infra", "public")
         if self.forbidden:
             raise Forbidden("gateways")
-        return {"spec": {"gatewayClassName": "traefik"}}
+        return None if self.gone else {"spec": {"gatewayClassName": "traefik"}}
 
     async def list(self, kind: Kind, *, namespace: str, labels: str) -> list[dict[str, Any]]:
         assert (kind, namespace, labels) == (POD, "infra", "app=traefik")
-        return [pod("b", "10.0.0.2"), pod("a", "10.0.0.1"), pod("c", "10.0.0.3", ready=False), pod("d", "")]
+        return (
+            []
+            if self.empty
+            else [pod("b", "10.0.0.2"), pod("a", "10.0.0.1"), pod("c", "10.0.0.3", ready=False), pod("d", "")]
+        )
 
 
 def found(traffic: Traffic, *routers: Mapping[str, Any], cluster: Cluster | None = None) -> RouterMetrics | None:
@@ -67,13 +71,32 @@ def found(traffic: Traffic, *routers: Mapping[str, Any], cluster: Cluster | None
 def test_the_router_of_the_traffics_class(
     traffic: Traffic, router: Mapping[str, Any], addresses: tuple[str, ...] | None
 ) -> None:
-    wanted = None if addresses is None else RouterMetrics(kind="traefik", addresses=addresses)
+    wanted = None if addresses is None else RouterMetrics(addresses=addresses)
     assert found(traffic, {"kind": "traefik", **router}) == wanted
 
 
-def test_who_may_not_read_the_gateway_reads_the_pods_alone() -> None:
-    router = {"kind": "traefik", "gatewayClass": "traefik", "metricsUrl": URL}
-    assert found(ON_GATEWAY, router, cluster=Cluster(forbidden=True)) is None
+@pytest.mark.parametrize(
+    ("cluster", "router", "says"),
+    [
+        pytest.param(Cluster(forbidden=True), {"metricsUrl": URL}, "gateways", id="a Gateway that may not be read"),
+        pytest.param(
+            Cluster(gone=True), {"metricsUrl": URL}, "Gateway infra/public does not exist", id="a Gateway that is gone"
+        ),
+        pytest.param(
+            Cluster(empty=True),
+            {"podSelector": SELECTOR},
+            "no pod with app=traefik is ready",
+            id="no pod of the router",
+        ),
+    ],
+)
+def test_what_cannot_be_found_out_is_a_problem_and_no_reason_to_count_elsewhere(
+    cluster: Cluster, router: Mapping[str, Any], says: str
+) -> None:
+    metrics = found(ON_GATEWAY, {"kind": "traefik", "gatewayClass": "traefik", **router}, cluster=cluster)
+    assert metrics is not None
+    assert metrics.addresses == ()
+    assert says in metrics.problem
 
 
 @pytest.mark.parametrize(
@@ -82,7 +105,7 @@ def test_who_may_not_read_the_gateway_reads_the_pods_alone() -> None:
         pytest.param({"gatewayclass": "x"}, "routers[0]: unknown key 'gatewayclass'", id="an unknown key"),
         pytest.param(
             {"gatewayClass": "eg", "kind": "envoy-gateway", "metricsUrl": URL},
-            "routers[0].metricsUrl: found a router of kind 'envoy-gateway', expected one of traefik, ingress-nginx",
+            "routers[0].metricsUrl: found a router of kind 'envoy-gateway', expected traefik",
             id="a router that does not tell versions apart",
         ),
         pytest.param(

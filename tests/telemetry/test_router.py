@@ -7,6 +7,7 @@ from lora_operator.api.analysis import Of
 from lora_operator.core.analysis.router_series import Backend
 from lora_operator.core.plan import Collect, RouterTarget, Target
 from lora_operator.telemetry.base import Figures
+from lora_operator.telemetry.page import LARGEST
 from lora_operator.telemetry.scrape import ScrapeSource
 from tests.telemetry.test_sources import CREATED, PAGE, Handler, collect, serving, text
 
@@ -31,7 +32,7 @@ def counted(**requests: dict[str, int]) -> Handler:
     return text("\n".join([*lines, *buckets, ""]))
 
 
-def read(*routers: Handler, pod: Handler | None = None) -> Figures:
+def read(*routers: Handler, pod: Handler | None = None, problem: str = "") -> Figures:
     async def run() -> Figures:
         async with AsyncExitStack() as stack:
             addresses = [await stack.enter_async_context(serving(router, path="/metrics")) for router in routers]
@@ -45,7 +46,7 @@ def read(*routers: Handler, pod: Handler | None = None) -> Figures:
             )
             asked: Collect = collect(target)
             where = RouterTarget(
-                kind="traefik", addresses=tuple(f"{one}/metrics" for one in addresses), backends=BACKENDS
+                problem=problem, addresses=tuple(f"{one}/metrics" for one in addresses), backends=BACKENDS
             )
             return await ScrapeSource(seconds=1).read(Collect(**{**vars(asked), "router": where}))
 
@@ -63,7 +64,7 @@ def test_the_router_counts_requests_and_the_pods_measure_times() -> None:
     assert found.problems == ()
     assert (sums(found, "a"), sums(found, "b")) == ((100, 10, 3), (5, 0, 0))
     timed = [name for name, reading in found.readings.items() if reading.counters.time(Of.DURATION).buckets]
-    assert timed == ["fin-a-1/times"], "edges of the router's buckets must not take those of the pods away"
+    assert timed == ["fin-a-1"], "edges of the router's buckets must not take those of the pods away"
 
 
 def test_a_runtime_without_metrics_is_measured_by_the_router_alone() -> None:
@@ -95,7 +96,25 @@ def test_without_one_of_its_processes_there_are_no_figures_at_all() -> None:
 
 
 def test_a_router_that_has_neither_version_is_a_problem_in_words() -> None:
-    for routers in ((counted(other={"200": 1}),), ()):
-        found = read(*routers, pod=text(PAGE))
-        assert found.readings == {}
-        assert "has no requests of either version yet" in found.problems[0]
+    found = read(counted(other={"200": 1}), pod=text(PAGE))
+    assert found.readings == {}
+    assert "has no requests of either version yet" in found.problems[0]
+
+
+def test_a_router_that_is_not_known_is_a_problem_in_words() -> None:
+    found = read(pod=text(PAGE), problem="Gateway infra/public does not exist")
+    assert (found.readings, found.problems) == ({}, ("router: Gateway infra/public does not exist",))
+
+
+def test_pods_that_say_nothing_for_once_do_not_make_the_routers_times_count() -> None:
+    """Kinds of times that come and go would look like restarts."""
+    found = read(counted(a={"200": 90}, b={"200": 5}), pod=text("", status=503))
+    assert len(found.problems) == 1
+    assert not any(reading.counters.times for reading in found.readings.values())
+
+
+def test_a_page_with_the_routes_of_a_whole_cluster_is_read_in_parts() -> None:
+    other = 'traefik_service_requests_total{code="200",method="POST",service="httproute-other"} 1\n'
+    mine = f'traefik_service_requests_total{{code="200",method="POST",service="{SERVICE.format("a")}"}} 3\n'
+    found = read(text(other * (LARGEST // len(other) + 1) + mine))
+    assert (found.problems, sums(found, "a")) == ((), (3, 0, 0))

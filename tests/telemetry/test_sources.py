@@ -99,10 +99,13 @@ def test_a_pods_page_becomes_its_counters() -> None:
     ("handler", "says"),
     [
         pytest.param(text("", status=503), "HTTP 503", id="it is not ready"),
-        pytest.param(text("<html>hello</html>"), "gives no figures", id="something else"),
+        pytest.param(text("<html>hello</html>"), "none of vLLM's request metrics", id="something else"),
         pytest.param(text("up 1\n"), "none of vLLM's request metrics", id="metrics of another kind"),
         pytest.param(text(""), "none of vLLM's request metrics", id="an empty page"),
-        pytest.param(text("x" * (LARGEST + 1)), f"more than {LARGEST} bytes", id="a page without end"),
+        pytest.param(text("x" * (LARGEST + 1)), "a line without end", id="a line without end"),
+        pytest.param(
+            text("http_requests_total 1\n" * (LARGEST // 20)), f"more than {LARGEST} bytes", id="a page without end"
+        ),
         pytest.param(hangs, "does not answer in time", id="it hangs"),
     ],
 )

@@ -105,8 +105,8 @@ class Target:
 class RouterTarget:
     """A router whose metrics count: each of `addresses` is one of its processes."""
 
-    kind: str  # of core/analysis/router_series
     addresses: tuple[str, ...]  # http://host:port/metrics
+    problem: str  # why they are not known; empty: they are
     backends: Mapping[str, Backend]  # by revision
 
 
@@ -132,6 +132,11 @@ class Collect:
     prometheus: str  # its address; empty: the pods are asked themselves
     queries: tuple[Query, ...] = ()
     router: RouterTarget | None = None  # it says how many requests there were and failed; None: the pods do
+
+    @property
+    def source(self) -> str:
+        """Who counts requests and errors."""
+        return "router" if self.router is not None else self.prometheus or "pods"
 
 
 Effect = Create | Apply | Delete | Label | SetFinalizer | ProbePod | Collect

@@ -79,6 +79,7 @@ class Collector:
             at=at,
             rollout=asked.rollout,
             stage=asked.stage,
+            source=asked.source,
             readings=found.readings,
             values=found.values,
             problems=found.problems,

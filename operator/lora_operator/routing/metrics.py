@@ -2,9 +2,10 @@
 
     routers:
     - {gatewayClass: traefik, kind: traefik, metricsUrl: http://traefik.infra:9100/metrics}
-    - {ingressClass: nginx, kind: ingress-nginx, podSelector: {namespace: ingress-nginx, matchLabels: {app: controller}, port: 10254}}
+    - {ingressClass: nginx, kind: traefik, podSelector: {namespace: infra, matchLabels: {app: traefik}, port: 9100}}
 
-`podSelector` for a router of several pods: a Service in front of them would answer with another pod's counters each time.
+`podSelector` for a router of several pods: a Service in front of them would answer with another pod's counters each time. What cannot be
+found out is a problem in words, never a reason to count elsewhere: figures of two sources are no comparison.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,31 +24,33 @@ __all__ = ["router_metrics"]
 async def router_metrics(
     kube: Kube, traffic: Traffic, *, namespace: str, routers: Iterable[Mapping[str, Any]]
 ) -> RouterMetrics | None:
-    """None where the settings name no metrics of that router, or where it may not be read."""
-    known = [router for router in routers if router.get("metricsUrl") or router.get("podSelector")]
+    """None where the settings name no metrics of that router."""
+    key = {GatewayTraffic: "gatewayClass", IngressTraffic: "ingressClass"}.get(type(traffic), "")
+    known = {router[key]: router for router in routers if router.get(key) and _is_read(router)}
     if not known:
         return None
     try:
-        key, classes = await _classes(kube, traffic, namespace=namespace)
-        router = next((router for router in known if router.get(key) in classes), None)
-        return None if router is None else RouterMetrics(kind=router["kind"], addresses=await _addresses(kube, router))
-    except (NotFound, Forbidden):
-        return None  # an installation for single namespaces may not read those of others
+        name = await _class_of(kube, traffic, namespace=namespace)
+        return RouterMetrics(addresses=await _addresses(kube, known[name])) if name in known else None
+    except (NotFound, Forbidden) as error:
+        return RouterMetrics(problem=f"what the settings' routers name cannot be read: {error}")
 
 
-async def _classes(kube: Kube, traffic: Traffic, *, namespace: str) -> tuple[str, frozenset[str]]:
-    """The key of the settings, and the classes that count."""
-    match traffic:
-        case GatewayTraffic():
-            gateways = [
-                await kube.get(GATEWAY, namespace=ref.get("namespace", namespace), name=str(ref["name"]))
-                for ref in traffic.parent_refs
-            ]
-            return "gatewayClass", frozenset(str(one["spec"].get("gatewayClassName")) for one in gateways if one)
-        case IngressTraffic():
-            return "ingressClass", frozenset({traffic.class_name})
-        case _:
-            return "", frozenset()
+def _is_read(router: Mapping[str, Any]) -> bool:
+    return bool(router.get("metricsUrl") or router.get("podSelector"))
+
+
+async def _class_of(kube: Kube, traffic: Traffic, *, namespace: str) -> str:
+    """Raises NotFound where the Gateway is gone."""
+    if isinstance(traffic, IngressTraffic):
+        return traffic.class_name
+    assert isinstance(traffic, GatewayTraffic)  # noqa: S101 (the other kinds have no class)
+    ref = traffic.parent_refs[0]
+    where = ref.get("namespace", namespace)
+    gateway = await kube.get(GATEWAY, namespace=where, name=str(ref["name"]))
+    if gateway is None:
+        raise NotFound(f"Gateway {where}/{ref['name']} does not exist")
+    return str(gateway["spec"].get("gatewayClassName", ""))
 
 
 async def _addresses(kube: Kube, router: Mapping[str, Any]) -> tuple[str, ...]:
@@ -57,5 +60,7 @@ async def _addresses(kube: Kube, router: Mapping[str, Any]) -> tuple[str, ...]:
     labels = ",".join(f"{key}={value}" for key, value in sorted(selector["matchLabels"].items()))
     pods: list[Json] = list(await kube.list(POD, namespace=selector["namespace"], labels=labels))
     ready = [pod for pod in map(parse_pod, pods) if pod.ready and pod.ip]
+    if not ready:
+        raise NotFound(f"no pod with {labels} is ready in namespace {selector['namespace']}")
     path = selector.get("path", "/metrics")
     return tuple(sorted(f"http://{pod.ip}:{selector['port']}{path}" for pod in ready))

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import aiohttp
 
-from lora_operator.api.analysis import Of
 from lora_operator.core.analysis.comparison import Reading
 from lora_operator.core.analysis.counters import ZERO
-from lora_operator.core.analysis.router_series import names_of, router_counters
+from lora_operator.core.analysis.router_series import NAMES as ROUTER_NAMES
+from lora_operator.core.analysis.router_series import router_counters
 from lora_operator.core.analysis.series import Series
 from lora_operator.core.analysis.vllm import NAMES, counters_of
 from lora_operator.core.plan import Collect, RouterTarget, Target
@@ -36,9 +36,9 @@ class ScrapeSource:
         async with aiohttp.ClientSession(timeout=self._timeout, trust_env=False) as session:
             if asked.router is None:
                 return await _read_pods(session, asked.targets)
-            counting = [target for target in asked.targets if target.address]  # the others count nothing, and need not
+            counting = [target for target in asked.targets if target.address]  # the others have no times, and need none
             pods, router = await asyncio.gather(_read_pods(session, counting), _read_router(session, asked.router))
-        return _joined(pods, router)
+        return _joined(pods, router, timed_by_pods=bool(counting))
 
 
 async def _read_pods(session: aiohttp.ClientSession, targets: list[Target] | tuple[Target, ...]) -> Figures:
@@ -67,9 +67,12 @@ async def _read_pod(session: aiohttp.ClientSession, target: Target, turns: async
 
 async def _read_router(session: aiohttp.ClientSession, router: RouterTarget) -> Figures:
     """Of each of its processes and each version; all of them or nothing, because a missing part would look like fewer requests."""
-    names = names_of(router.kind)
+    if router.problem:
+        return Figures(problems=(f"router: {router.problem}",))
+    services = [backend.service for backend in router.backends.values()]
     pages = await asyncio.gather(
-        *(series_at(session, address, names=names) for address in router.addresses), return_exceptions=True
+        *(series_at(session, address, names=ROUTER_NAMES, about=services) for address in router.addresses),
+        return_exceptions=True,
     )
     problems = [f"router: {page}" for page in pages if isinstance(page, Unread)]
     read: dict[str, list[Series]] = {}
@@ -79,13 +82,12 @@ async def _read_router(session: aiohttp.ClientSession, router: RouterTarget) -> 
         elif not isinstance(page, Unread):
             raise page
     found = {
-        (address, revision): router_counters(page, kind=router.kind, backend=backend)
+        (address, revision): router_counters(page, backend=backend)
         for address, page in read.items()
         for revision, backend in router.backends.items()
     }
     if not problems and not any(found.values()):
-        where = ", ".join(router.addresses) or "nowhere: no pod of it is ready"
-        problems = [f"router: {where} has no requests of either version yet"]
+        problems = [f"router: {', '.join(router.addresses)} has no requests of either version yet"]
     if problems:
         return Figures(problems=tuple(problems))
     return Figures(
@@ -96,21 +98,16 @@ async def _read_router(session: aiohttp.ClientSession, router: RouterTarget) -> 
     )
 
 
-def _joined(pods: Figures, router: Figures) -> Figures:
-    """Requests and errors of the router, times and requests in flight of the pods; the router's times where no pod has any."""
+def _joined(pods: Figures, router: Figures, *, timed_by_pods: bool) -> Figures:
+    """Requests and errors of the router, times and requests in flight of the pods; the router's times where no pod has any to tell."""
     if router.problems:
         return Figures(problems=(*router.problems, *pods.problems))
-    timed = any(reading.counters.time(Of.DURATION).buckets for reading in pods.readings.values())
-    return Figures(
-        readings={
-            **{
-                f"{pod}/times": replace(reading, counters=replace(reading.counters, requests=0.0, errors=0.0))
-                for pod, reading in pods.readings.items()
-            },
-            **{
-                name: replace(reading, counters=replace(reading.counters, times={})) if timed else reading
-                for name, reading in router.readings.items()
-            },
-        },
-        problems=pods.problems,
-    )
+    timing = {
+        pod: replace(reading, counters=replace(reading.counters, requests=0.0, errors=0.0))
+        for pod, reading in pods.readings.items()
+    }
+    counting = {
+        name: replace(reading, counters=replace(reading.counters, times={})) if timed_by_pods else reading
+        for name, reading in router.readings.items()
+    }
+    return Figures(readings={**timing, **counting}, problems=pods.problems)

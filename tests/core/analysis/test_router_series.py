@@ -1,11 +1,11 @@
-"""Which lines of a router's metrics belong to a version, in the names that each router gives them."""
+"""Which lines of a router's metrics belong to a version, in the names that Traefik gives them."""
 
 import math
 
 import pytest
 
 from lora_operator.api.analysis import Of
-from lora_operator.core.analysis.router_series import Backend, names_of, router_counters
+from lora_operator.core.analysis.router_series import NAMES, Backend, router_counters
 from lora_operator.core.analysis.series import Series
 
 BACKEND = Backend(namespace="shop", route="fin", service="fin-02881739")
@@ -16,11 +16,6 @@ INGRESS = "shop-fin-fin-02881739-http@kubernetesingressnginx"
 def traefik(service: str, value: float = 7, *, code: str = "200", method: str = "POST") -> Series:
     labels = {"service": service, "code": code, "method": method, "protocol": "http"}
     return Series("traefik_service_requests_total", labels, value)
-
-
-def nginx(value: float = 7, *, status: str = "200", **labels: str) -> Series:
-    said = {"namespace": "shop", "ingress": "fin", "service": "fin-02881739", "method": "POST", **labels}
-    return Series("nginx_ingress_controller_requests", {**said, "status": status}, value)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +35,7 @@ def nginx(value: float = 7, *, status: str = "200", **labels: str) -> Series:
     ],
 )
 def test_traefik_names_a_service_by_its_route(service: str, counts: bool) -> None:
-    found = router_counters([traefik(service)], kind="traefik", backend=BACKEND)
+    found = router_counters([traefik(service)], backend=BACKEND)
     assert (found is not None and found.requests == 7) is counts
 
 
@@ -53,37 +48,18 @@ def test_only_5xx_are_errors_and_only_post_counts() -> None:
         traefik(GATEWAY, 500, method="GET"),
         traefik(GATEWAY, math.nan, code="503"),
     ]
-    found = router_counters(lines, kind="traefik", backend=BACKEND)
+    found = router_counters(lines, backend=BACKEND)
     assert found is not None
     assert (found.requests, found.errors, found.in_flight) == (100, 6, 0)
 
 
 def test_durations_of_all_codes_are_one_histogram() -> None:
-    name = names_of("traefik")[1]
+    name = NAMES[1]
     buckets = [
         Series(name, {"service": GATEWAY, "method": "POST", "code": code, "le": edge}, value)
         for code, values in (("200", (4, 9)), ("500", (1, 1)))
         for edge, value in zip(("1.2", "+Inf"), values, strict=True)
     ]
-    found = router_counters([traefik(GATEWAY), *buckets], kind="traefik", backend=BACKEND)
+    found = router_counters([traefik(GATEWAY), *buckets], backend=BACKEND)
     assert found is not None
     assert dict(found.time(Of.DURATION).buckets) == {1.2: 5, math.inf: 10}
-
-
-@pytest.mark.parametrize(
-    ("line", "counts"),
-    [
-        pytest.param(nginx(), True, id="by namespace and Service"),
-        pytest.param(nginx(service="fin-8e0a1464"), False, id="another version"),
-        pytest.param(nginx(namespace="other"), False, id="another namespace"),
-        pytest.param(nginx(method="GET"), False, id="a list of models"),
-    ],
-)
-def test_ingress_nginx_names_namespace_and_service(line: Series, counts: bool) -> None:
-    assert (router_counters([line], kind="ingress-nginx", backend=BACKEND) is not None) is counts
-
-
-def test_errors_of_ingress_nginx() -> None:
-    found = router_counters([nginx(9), nginx(1, status="504")], kind="ingress-nginx", backend=BACKEND)
-    assert found is not None
-    assert (found.requests, found.errors) == (10, 1)

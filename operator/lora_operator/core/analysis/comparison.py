@@ -39,6 +39,7 @@ class Sample:
     at: datetime
     rollout: str  # which rollout it was taken for
     stage: str
+    source: str = ""  # who counted: figures of two sources are no comparison
     readings: Mapping[str, Reading] = field(default_factory=dict)  # by pod
     values: Mapping[str, Mapping[Variant, float]] = field(default_factory=dict)  # by metric: what its query answered
     problems: tuple[str, ...] = ()  # what could not be read, in words
@@ -75,6 +76,7 @@ class Comparison:
     stable: str  # revisions
     candidate: str
     rollout: str  # one candidate may be tried twice
+    source: str = ""  # who counts the requests
     since: datetime | None = None  # first scrape; None: there was none
     at: datetime | None = None  # last scrape
     measured_at: datetime | None = None  # last scrape that read both versions

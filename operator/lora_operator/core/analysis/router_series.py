@@ -1,24 +1,26 @@
-"""What a router has counted of the requests that it passed on to each version.
+"""What Traefik has counted of the requests that it passed on to each version.
 
-    traefik         traefik_service_requests_total{service,method,code}              traefik_service_request_duration_seconds
-    ingress-nginx   nginx_ingress_controller_requests{namespace,service,method,status}   nginx_ingress_controller_request_duration_seconds
+    traefik_service_requests_total{service,method,code}
+    traefik_service_request_duration_seconds_bucket{service,method,code,le}
 
 A router sees what no pod can count: that nobody took the connection, or that it broke. Only POST counts, so health checks and lists of
-models do not. Envoy Gateway is not here: it counts all versions of a rule together.
+models do not. Other routers are not here: Envoy Gateway counts all versions of a rule together, ingress-nginx a canary's as the primary's.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lora_operator.api.analysis import Of
 from lora_operator.core.analysis.counters import Counters
 from lora_operator.core.analysis.series import Series, histogram_of
 
-__all__ = ["KINDS", "Backend", "names_of", "router_counters"]
+__all__ = ["KINDS", "NAMES", "Backend", "router_counters"]
 
-KINDS = ("traefik", "ingress-nginx")
+KINDS = ("traefik",)
+_REQUESTS, _BUCKETS = "traefik_service_requests_total", "traefik_service_request_duration_seconds_bucket"
+NAMES = (_REQUESTS, _BUCKETS)
 
 
 @dataclass(frozen=True)
@@ -29,64 +31,30 @@ class Backend:
     route: str
     service: str
 
-
-@dataclass(frozen=True)
-class _Dialect:
-    requests: str
-    buckets: str
-    code: str  # the label with the HTTP status
-    belongs: Callable[[Backend], Callable[[Mapping[str, str]], bool]]
-
-
-def _of_traefik(backend: Backend) -> Callable[[Mapping[str, str]], bool]:
-    """Its names for a backend of an HTTPRoute's rule, and of an Ingress (`-http` is our port's name)."""
-    namespace, route, service = (re.escape(part) for part in (backend.namespace, backend.route, backend.service))
-    gateway = rf"httproute-{namespace}-{route}-gw-.+-svc-{namespace}-{service}-\d+@kubernetesgateway"
-    ingress = rf"{namespace}-{route}(-inference)?(-canary)?-{service}-http@kubernetesingress(nginx)?"
-    pattern = re.compile(f"{gateway}|{ingress}")
-    return lambda labels: pattern.fullmatch(labels.get("service", "")) is not None
+    def named(self) -> re.Pattern[str]:
+        """Traefik's names for it: behind a rule of an HTTPRoute, and behind an Ingress (`-http` is our port's name)."""
+        namespace, route, service = (re.escape(part) for part in (self.namespace, self.route, self.service))
+        gateway = rf"httproute-{namespace}-{route}-gw-.+-svc-{namespace}-{service}-\d+@kubernetesgateway"
+        ingress = rf"{namespace}-{route}(-inference)?(-canary)?-{service}-http@kubernetesingress(nginx)?"
+        return re.compile(f"{gateway}|{ingress}")
 
 
-def _of_nginx(backend: Backend) -> Callable[[Mapping[str, str]], bool]:
-    return lambda labels: (labels.get("namespace"), labels.get("service")) == (backend.namespace, backend.service)
-
-
-_DIALECTS = {
-    "traefik": _Dialect(
-        requests="traefik_service_requests_total",
-        buckets="traefik_service_request_duration_seconds_bucket",
-        code="code",
-        belongs=_of_traefik,
-    ),
-    "ingress-nginx": _Dialect(
-        requests="nginx_ingress_controller_requests",
-        buckets="nginx_ingress_controller_request_duration_seconds_bucket",
-        code="status",
-        belongs=_of_nginx,
-    ),
-}
-
-
-def names_of(kind: str) -> tuple[str, str]:
-    """The series to read; `kind` is one of KINDS."""
-    return _DIALECTS[kind].requests, _DIALECTS[kind].buckets
-
-
-def router_counters(series: Iterable[Series], *, kind: str, backend: Backend) -> Counters | None:
+def router_counters(series: Iterable[Series], *, backend: Backend) -> Counters | None:
     """Of one version; None where the router has not passed a request on to it yet."""
-    dialect = _DIALECTS[kind]
-    belongs = dialect.belongs(backend)
+    name = backend.named()
     mine = [
         line
         for line in series
-        if line.labels.get("method") == "POST" and math.isfinite(line.value) and belongs(line.labels)
+        if line.labels.get("method") == "POST"
+        and math.isfinite(line.value)
+        and name.fullmatch(line.labels.get("service", ""))
     ]
-    requests = [line for line in mine if line.name == dialect.requests]
+    requests = [line for line in mine if line.name == _REQUESTS]
     if not requests:
         return None
-    times = histogram_of(line for line in mine if line.name == dialect.buckets)
+    times = histogram_of(line for line in mine if line.name == _BUCKETS)
     return Counters(
         requests=sum(line.value for line in requests),
-        errors=sum(line.value for line in requests if line.labels.get(dialect.code, "").startswith("5")),
+        errors=sum(line.value for line in requests if line.labels.get("code", "").startswith("5")),
         times={Of.DURATION: times} if times.buckets else {},
     )

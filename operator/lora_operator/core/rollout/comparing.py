@@ -174,10 +174,14 @@ def compared(observed: Observed, status: RolloutStatus, *, now: datetime) -> Com
     reading = Compared(status=status, collect=(collect,), look_again=_next_look(observed, now=now))
     sample = observed.sample
     reading = replace(reading, test=_standing(spec, observed.comparison))
-    known = observed.comparison or Comparison(
-        stable=stable.revision, candidate=candidate.revision, rollout=rollout_of(status)
-    )
-    if sample is None or sample.rollout != rollout_of(status) or (known.at is not None and sample.at <= known.at):
+    known = observed.comparison
+    if known is None or known.source != collect.source:  # counted by somebody else until now: it begins anew
+        known = Comparison(
+            stable=stable.revision, candidate=candidate.revision, rollout=rollout_of(status), source=collect.source
+        )
+    if sample is None or (sample.source, sample.rollout) != (collect.source, rollout_of(status)):
+        return reading
+    if known.at is not None and sample.at <= known.at:
         return reading
     live = observed.comparison_object
     if live is not None and not is_owned(live, uid=observed.owner.uid):
@@ -292,7 +296,7 @@ def _router(observed: Observed, versions: Iterable[Version]) -> RouterTarget | N
         )
         for version in versions
     }
-    return RouterTarget(kind=known.kind, addresses=known.addresses, backends=backends)
+    return RouterTarget(addresses=known.addresses, problem=known.problem, backends=backends)
 
 
 def _targets(observed: Observed, version: Version) -> Iterable[Target]:

@@ -118,10 +118,10 @@ class RolloutSettings:
 
 @dataclass(frozen=True)
 class RouterMetrics:
-    """Where the processes of a router publish what they count. `kind`: of core/analysis/router_series."""
+    """Where the processes of a router publish what they count. `problem`: why that is not known; empty where it is."""
 
-    kind: str
-    addresses: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
