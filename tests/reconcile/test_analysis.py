@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -56,6 +57,13 @@ def end(driver: Driver, *, seconds: int = 3000) -> None:
         if over or status["phase"] == "Aborted":
             return
     raise AssertionError(f"not over: {driver.status}")
+
+
+def kept(driver: Driver) -> Json:
+    """The stored sums."""
+    stored = driver.cluster.peek(CONFIG_MAP, f"{NAME}-analysis")
+    assert stored is not None
+    return dict(json.loads(stored["data"]["comparison.json"]))
 
 
 def metric(driver: Driver, name: str) -> Json:
@@ -150,6 +158,22 @@ def test_a_runtime_without_metrics_is_judged_by_the_router_that_the_settings_nam
     assert len(router.backends) == 2
     for revision, backend in router.backends.items():
         assert (backend.namespace, backend.route, backend.service) == ("shop", NAME, f"{NAME}-{revision}")
+
+
+def test_figures_of_another_source_begin_a_comparison_anew() -> None:
+    """Somebody names the router in the settings in the middle of a rollout: counters of two sources have no difference."""
+    driver = started()
+    driver.until("Stepping", sub="Analyse")
+    driver.look(60)
+    assert kept(driver)["source"] == "pods"
+    routers = [{"gatewayClass": "traefik", "kind": "traefik", "metricsUrl": "http://traefik.infra:9100/metrics"}]
+    upgraded = Driver(driver.cluster, profiles=PROFILES, routers=routers)
+    upgraded.look(30)
+    after = kept(upgraded)
+    assert after["source"] == "router"
+    assert 0 < after["whole"]["candidate"]["requests"] <= 30 * 20 * 0.25
+    end(upgraded)
+    assert served(upgraded) == "v2"
 
 
 @pytest.mark.parametrize("how", ["a source that fails", "no source at all"])
