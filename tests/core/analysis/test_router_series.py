@@ -8,7 +8,7 @@ from lora_operator.api.analysis import Of
 from lora_operator.core.analysis.router_series import NAMES, Backend, router_counters
 from lora_operator.core.analysis.series import Series
 
-BACKEND = Backend(namespace="shop", route="fin", service="fin-02881739")
+BACKEND = Backend(namespace="shop", route="fin", service="fin-02881739", twin_of="fin-8e0a1464")
 GATEWAY = "httproute-shop-fin-gw-infra-public-ep-web-2-046502fbb672bdeb0f9e-svc-shop-fin-02881739-0@kubernetesgateway"
 INGRESS = "shop-fin-fin-02881739-http@kubernetesingressnginx"
 
@@ -23,9 +23,13 @@ def traefik(service: str, value: float = 7, *, code: str = "200", method: str = 
     [
         pytest.param(GATEWAY, True, id="a backend of an HTTPRoute"),
         pytest.param(INGRESS, True, id="the primary Ingress"),
-        pytest.param("shop-fin-canary-fin-02881739-http@kubernetesingressnginx", True, id="its twin"),
+        pytest.param("shop-fin-fin-8e0a1464-http-canary@kubernetesingressnginx", True, id="its twin, by the primary"),
         pytest.param("shop-fin-inference-fin-02881739-http@kubernetesingressnginx", True, id="the rewritten path"),
-        pytest.param("shop-fin-inference-canary-fin-02881739-http@kubernetesingress", True, id="its twin elsewhere"),
+        pytest.param(
+            "shop-fin-inference-fin-8e0a1464-http-canary@kubernetesingress", True, id="its twin on the rewritten path"
+        ),
+        pytest.param("shop-fin-fin-8e0a1464-http@kubernetesingressnginx", False, id="the primary that it is beside"),
+        pytest.param("shop-fin-fin-02881739-http-canary@kubernetesingressnginx", False, id="a twin of its own"),
         pytest.param(GATEWAY.replace("02881739", "8e0a1464"), False, id="another version"),
         pytest.param(GATEWAY.replace("shop", "other"), False, id="another namespace"),
         pytest.param(GATEWAY.replace("-fin-", "-my-fin-"), False, id="a deployment whose name ends alike"),

@@ -30,13 +30,22 @@ class Backend:
     namespace: str
     route: str
     service: str
+    twin_of: str = ""  # the Service of the version beside which it is a canary
 
     def named(self) -> re.Pattern[str]:
-        """Traefik's names for it: behind a rule of an HTTPRoute, and behind an Ingress (`-http` is our port's name)."""
+        """Traefik's names for it: behind a rule of an HTTPRoute; behind an Ingress; behind its twin, named by the primary's Service.
+
+        `-http` is our port's name.
+        """
         namespace, route, service = (re.escape(part) for part in (self.namespace, self.route, self.service))
-        gateway = rf"httproute-{namespace}-{route}-gw-.+-svc-{namespace}-{service}-\d+@kubernetesgateway"
-        ingress = rf"{namespace}-{route}(-inference)?(-canary)?-{service}-http@kubernetesingress(nginx)?"
-        return re.compile(f"{gateway}|{ingress}")
+        names = [
+            rf"httproute-{namespace}-{route}-gw-.+-svc-{namespace}-{service}-\d+@kubernetesgateway",
+            rf"{namespace}-{route}(-inference)?-{service}-http@kubernetesingress(nginx)?",
+        ]
+        if self.twin_of:
+            twin = rf"{namespace}-{route}(-inference)?-{re.escape(self.twin_of)}-http-canary@kubernetesingress(nginx)?"
+            names.append(twin)
+        return re.compile("|".join(names))
 
 
 def router_counters(series: Iterable[Series], *, backend: Backend) -> Counters | None:

@@ -280,22 +280,19 @@ def _collect(
         targets=tuple(target for version in names.values() for target in _targets(observed, version)),
         prometheus=rules.prometheus,
         queries=queries,
-        router=_router(observed, names.values()),
+        router=_router(observed, stable=stable, candidate=candidate),
     )
 
 
-def _router(observed: Observed, versions: Iterable[Version]) -> RouterTarget | None:
+def _router(observed: Observed, *, stable: Version, candidate: Version) -> RouterTarget | None:
     owner, known = observed.owner, observed.router_metrics
     if known is None:
         return None
-    backends = {
-        version.revision: Backend(
-            namespace=owner.namespace,
-            route=owner.name,
-            service=revisioned(owner.name, revision=version.revision),
-        )
-        for version in versions
-    }
+    serving = Backend(
+        namespace=owner.namespace, route=owner.name, service=revisioned(owner.name, revision=stable.revision)
+    )
+    tried = replace(serving, service=revisioned(owner.name, revision=candidate.revision), twin_of=serving.service)
+    backends = {stable.revision: serving, candidate.revision: tried}
     return RouterTarget(addresses=known.addresses, problem=known.problem, backends=backends)
 
 
