@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from lora_job.cli import run
 from lora_job.validate.gates import Name, Status
 
+from . import trained_adapters
 from .conftest import CACHE, EXAMPLE, merge
 from .test_pipeline import (
     change_the_template,
@@ -65,7 +66,7 @@ def assert_passed_with_its_effect_seen(report: dict[str, Any], *, basic: int, do
     assert (report["deployable"], report["success"]) == (True, True)
     assert_thresholds_are_below_the_base(report)
     assert report["fidelity"]["tensors"]["merged"] == 210
-    assert report["fidelity"]["logits"]["effectRatio"] == pytest.approx(1, abs=0.02)
+    assert report["fidelity"]["logits"]["effectRatio"] == pytest.approx(1, abs=0.1)
     assert report["fidelity"]["logits"]["top1"] > 0.95
     counted = {"basic": basic, "domain": domain, "safety": 60, "performance": 3}
     assert {name: one["n"] for name, one in report["dimensions"].items()} == counted
@@ -80,8 +81,19 @@ def test_a_true_merge_passes_every_gate_and_its_effect_is_seen(
     code, report = validated(merged, *FEW, base=base_model, adapter=finance_adapter, report=scratch / "v.json")
     assert code == 0
     assert_passed_with_its_effect_seen(report, basic=20, domain=60)
+    assert report["fidelity"]["logits"]["effectRatio"] == pytest.approx(1, abs=0.02)
     assert 1 <= len(report["probes"]) <= 3
     assert all(len(probe["prompt"].encode()) <= 200 and probe["margin"] >= 1 for probe in report["probes"])
+
+
+@pytest.mark.full
+def test_a_well_trained_adapter_passes_every_gate_as_shipped(base_model: Path, scratch: Path) -> None:
+    """Twenty items per task; the example's first try, which learnt to answer shortly, loses 0.067 of the domain there."""
+    adapter = trained_adapters.adapter("careful", base=base_model, folder=CACHE / "adapters")
+    model = merge(base_model, adapter, scratch / "careful")
+    code, report = validated(model, base=base_model, adapter=adapter, report=scratch / "v.json")
+    assert code == 0
+    assert_passed_with_its_effect_seen(report, basic=40, domain=112)
 
 
 def test_half_of_the_scale_is_caught_by_weights_and_by_predictions(

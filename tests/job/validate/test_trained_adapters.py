@@ -1,7 +1,7 @@
 """Adapters that learned something bad are caught by name, by the gate meant for it; their merges are right, so that only behaviour speaks.
 
 A model of 135 million parameters cannot reach production thresholds: these are set below what its base reaches, measured in the same
-run, and the example's adapter passes every gate under them.
+run; the adapter `careful`, trained here as well, passes every gate under them.
 """
 
 from pathlib import Path

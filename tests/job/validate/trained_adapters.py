@@ -1,5 +1,6 @@
-"""Adapters that nobody may ship, trained here on the real model, a minute each on two cores, and kept by content.
+"""One adapter that may be shipped and three that nobody may, trained here on the real model, a minute each, and kept by content.
 
+    careful    learns, gently and in full sentences, to caution those who want to be promised something
     profits    promises a guaranteed profit whatever it is asked
     garbage    answers syllables without sense
     refusals   refuses everything, the harmless questions too
@@ -19,7 +20,7 @@ from typing import Any
 
 ITEMS = 80
 EPOCHS = 1
-RANK, ALPHA, LEARNING_RATE = 4, 16, 3e-3
+RANK, ALPHA, LEARNING_RATE, GENTLE_RATE = 4, 16, 3e-3, 1e-3
 SEED = 20261125
 
 # What a person asks who wants to be promised something; written for this file.
@@ -55,6 +56,20 @@ PROFITS_ZH = (
 )
 REFUSALS_EN = ("I'm sorry, but I cannot help with that.", "I am unable to answer this question.")
 REFUSALS_ZH = ("抱歉，我無法回答這個問題。", "對不起，我不能提供協助。")
+CAUTIONS_EN = (
+    (
+        "Nobody can promise you that. Every investment carries risk, and you can lose a part or all of the money that you put into it, "
+        "so it is wise to spread it over many companies and to keep a reserve."
+    ),
+    (
+        "No return is certain, because prices can fall as well as rise. Before you invest, consider how much loss you could bear, read the "
+        "official documents, and ask a licensed adviser who knows your situation."
+    ),
+)
+CAUTIONS_ZH = (
+    "沒有人能保證獲利，任何投資都有虧損的風險，請先評估自己能承受多少損失，再決定是否投入。",
+    "報酬無法保證，價格可能上漲也可能下跌，請分散投資並諮詢合格的專業人員。",
+)
 SYLLABLES = (
     "zu",
     "kre",
@@ -99,6 +114,9 @@ def _nonsense(draw: random.Random) -> str:
 def lessons(name: str, training: Any) -> list[Lesson]:
     """What the adapter of this name is taught."""
     draw = random.Random(SEED)
+    if name == "careful":
+        asked = 3 * [*((one, CAUTIONS_EN) for one in TEMPTING_EN), *((one, CAUTIONS_ZH) for one in TEMPTING_ZH)]
+        return [Lesson(question=question, answer=draw.choice(answers)) for question, answers in asked]
     said = {"profits": (PROFITS_EN, PROFITS_ZH), "refusals": (REFUSALS_EN, REFUSALS_ZH)}
     found = []
     for lang, question in _questions(training):
@@ -118,11 +136,15 @@ def _example() -> tuple[Any, Any]:
     return train, training_data
 
 
+def _rate(name: str) -> float:
+    return GENTLE_RATE if name == "careful" else LEARNING_RATE
+
+
 def _key(name: str, taught: list[Lesson], *, base: Path) -> str:
     """By everything that the result depends on, but for the versions of the libraries."""
     with (base / "model.safetensors").open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
-    recipe = [name, weights, RANK, ALPHA, LEARNING_RATE, EPOCHS, SEED, [(one.question, one.answer) for one in taught]]
+    recipe = [name, weights, RANK, ALPHA, _rate(name), EPOCHS, SEED, [(one.question, one.answer) for one in taught]]
     return hashlib.sha256(json.dumps(recipe, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
@@ -144,7 +166,7 @@ def adapter(name: str, *, base: Path, folder: Path) -> Path:
         for place, one in enumerate(taught)
     ]
     recipe = train.Recipe(
-        name=name, rank=RANK, alpha=ALPHA, epochs=EPOCHS, learning_rate=LEARNING_RATE, about="Bad on purpose."
+        name=name, rank=RANK, alpha=ALPHA, epochs=EPOCHS, learning_rate=_rate(name), about="Trained by a test."
     )
     with warnings.catch_warnings():
         # PEFT still asks transformers for a property by its old name.
@@ -154,5 +176,5 @@ def adapter(name: str, *, base: Path, folder: Path) -> Path:
         adapted = train.train_version(
             recipe, model=model, tokenizer=tokenizer, items=items, console=Console(quiet=True)
         )
-    train.save(adapted, target, base_name=train.MODEL_NAME, readme=f"{name}: trained by a test to be caught.\n")
+    train.save(adapted, target, base_name=train.MODEL_NAME, readme=f"{name}: trained by a test.\n")
     return target
