@@ -13,8 +13,7 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.watching import watching
 from demo.kubectl import Kubectl
 from devcluster.cluster import Cluster
 from devcluster.programs import wheel_binary
@@ -102,33 +102,6 @@ def _marks(name: str, seen: Seen) -> dict[str, Callable[[Json], None]]:
     }
 
 
-@contextmanager
-def _watching(kubectl: Kubectl, name: str, seen: Seen) -> Iterator[None]:
-    watches = [
-        kubectl.start("get", *what.split(), "-n", NAMESPACE, "--watch", "-o", "json") for what in _marks(name, seen)
-    ]
-    for watch, look in zip(watches, _marks(name, seen).values(), strict=True):
-        threading.Thread(target=_follow, args=(watch.stdout, look), daemon=True).start()
-    time.sleep(2)  # every watch is open before anything happens
-    try:
-        yield
-    finally:
-        for watch in watches:
-            watch.terminate()
-            watch.wait()
-
-
-def _follow(stream: Any, look: Callable[[Json], None]) -> None:
-    """kubectl prints one JSON document after another."""
-    decoder, text = json.JSONDecoder(), ""
-    for line in stream:
-        text += line
-        if line.rstrip() == "}":
-            found, end = decoder.raw_decode(text.lstrip())
-            text = text.lstrip()[end:]
-            look(found)
-
-
 def _manifests(name: str) -> list[Json]:
     claim = {"claimName": "models"}
     head = {"apiVersion": "loraops.dev/v1alpha1", "metadata": {"name": name, "namespace": NAMESPACE}}
@@ -148,7 +121,8 @@ def _manifests(name: str) -> list[Json]:
 
 def _run(kubectl: Kubectl, name: str) -> Seen:
     seen = Seen()
-    with _watching(kubectl, name, seen):
+    with watching(kubectl, _marks(name, seen), namespace=NAMESPACE):
+        time.sleep(2)  # every watch is open before anything happens
         for manifest in _manifests(name):
             kubectl.apply(manifest)
         for mark in ("job running", "rollout Stable"):
