@@ -88,7 +88,7 @@ def serves(revision_before: str = "") -> Any:
         status = found.get("status", {})
         current = status.get("observedGeneration") == found["metadata"]["generation"]
         revision = status.get("stable", {}).get("revision", "")
-        return current and status.get("phase") == "Stable" and revision not in ("", revision_before)
+        return bool(current and status.get("phase") == "Stable" and revision not in ("", revision_before))
 
     return holds
 
@@ -96,7 +96,7 @@ def serves(revision_before: str = "") -> Any:
 def at(phase: str, **step: Any) -> Any:
     def holds(found: Json) -> bool:
         status = found.get("status", {})
-        return status.get("phase") == phase and step.items() <= status.get("step", {}).items()
+        return bool(status.get("phase") == phase and step.items() <= status.get("step", {}).items())
 
     return holds
 
