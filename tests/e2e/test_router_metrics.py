@@ -44,7 +44,12 @@ def declared(shop: str, name: str, *arguments: str, answer: str, ingress: bool) 
     return manifest
 
 
-@pytest.fixture(params=[False, True], ids=["gateway", "ingress"])
+THROUGH_GATEWAY, THROUGH_INGRESS = pytest.param(False, id="gateway"), pytest.param(True, id="ingress")
+LATER_THROUGH_GATEWAY = pytest.param(False, id="gateway", marks=pytest.mark.full)
+LATER_THROUGH_INGRESS = pytest.param(True, id="ingress", marks=pytest.mark.full)
+
+
+@pytest.fixture
 def started(request: pytest.FixtureRequest, cluster: Cluster, shop: str, wait: Wait) -> Iterator[tuple[str, str, bool]]:
     """v1 serves: its name, its revision, and whether through Ingress."""
     name = "by-ingress" if request.param else "by-gateway"
@@ -54,6 +59,7 @@ def started(request: pytest.FixtureRequest, cluster: Cluster, shop: str, wait: W
     cluster.kubectl("delete", "loradeployment", name, "-n", shop)
 
 
+@pytest.mark.parametrize("started", [THROUGH_GATEWAY, LATER_THROUGH_INGRESS], indirect=True)
 def test_broken_connections_that_no_pod_counts_give_a_candidate_up(
     cluster: Cluster, shop: str, wait: Wait, started: tuple[str, str, bool]
 ) -> None:
@@ -70,6 +76,7 @@ def test_broken_connections_that_no_pod_counts_give_a_candidate_up(
         wait("loradeployment", name, lambda _: traffic.only("v1"), seconds=20)
 
 
+@pytest.mark.parametrize("started", [LATER_THROUGH_GATEWAY, THROUGH_INGRESS], indirect=True)
 def test_a_healthy_candidate_is_promoted_by_the_routers_figures(
     cluster: Cluster, shop: str, wait: Wait, started: tuple[str, str, bool]
 ) -> None:
