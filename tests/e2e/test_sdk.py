@@ -197,6 +197,7 @@ async def test_a_deployment_is_changed_without_losing_what_was_set_before(
     manifest = deployment(namespace, ref="nobody")
     manifest["metadata"]["name"] = "changed"
     manifest["spec"]["strategy"] = {"type": "Canary", "canary": {"steps": [{"setWeight": 5}]}}
+    manifest["spec"]["replicas"] = 1  # the API server notes who scales only where somebody had the field before
     before = await client.apply(manifest)
     after = await client.change_deployment(
         "changed", {"adapterRef": {"name": "other"}, "strategy": {"type": "Replace"}}
