@@ -87,25 +87,25 @@ def _unaccepted(name: str, known: Json | None) -> Lack | None:
 
 
 def _no_rewrite(name: str, known: Json | None) -> Lack | None:
-    others = _features_without(PATH_REWRITE, known)
-    if not others:
-        return None
-    return Lack(
-        reason=Reason.ROUTER_LACKS_FEATURE,
-        message=f"spec.traffic.gateway: GatewayClass {name} does not list {PATH_REWRITE} among its {others} features, and the "
-        "profile's paths have to be rewritten; use another implementation, or a profile whose routes are those of the runtime",
-    )
+    why = "the profile's paths have to be rewritten; use another implementation, or a profile whose routes are those of the runtime"
+    return _unlisted(PATH_REWRITE, name, known, why=why)
 
 
 def _no_fence(name: str, known: Json | None) -> Lack | None:
-    others = _features_without(RESPONSE_HEADER, known)
+    why = (
+        "the settings' routers give a gatewayClass with a url, so that routes are confirmed by a header of the answer; use another "
+        "implementation, or take that url away"
+    )
+    return _unlisted(RESPONSE_HEADER, name, known, why=why)
+
+
+def _unlisted(feature: str, name: str, known: Json | None, *, why: str) -> Lack | None:
+    others = _features_without(feature, known)
     if not others:
         return None
     return Lack(
         reason=Reason.ROUTER_LACKS_FEATURE,
-        message=f"spec.traffic.gateway: GatewayClass {name} does not list {RESPONSE_HEADER} among its {others} features, and the "
-        "settings' routers give a gatewayClass with a url, so that routes are confirmed by a header of the answer; use another "
-        "implementation, or take that url away",
+        message=f"spec.traffic.gateway: GatewayClass {name} does not list {feature} among its {others} features, and {why}",
     )
 
 

@@ -10,21 +10,11 @@ from lora_operator.core.analysis.verdict import Verdict
 from lora_operator.core.build.labels import selector_of
 from lora_operator.core.rollout.move import Move
 from lora_operator.core.rollout.observed import Observed
-from lora_operator.core.rollout.status import Phase, RolloutStatus, Version
+from lora_operator.core.rollout.status import IN_FLIGHT, Phase, RolloutStatus, Version
 
 __all__ = ["with_conditions", "with_facts"]
 
-_PROGRESSING = frozenset(
-    {
-        Phase.PREPARING,
-        Phase.REPLACING,
-        Phase.STEPPING,
-        Phase.TESTING,
-        Phase.SWITCHING,
-        Phase.PROMOTING,
-        Phase.ABORTING,
-    }
-)
+_PROGRESSING = IN_FLIGHT - {Phase.PAUSED} | {Phase.ABORTING}
 
 
 def with_facts(observed: Observed, status: RolloutStatus) -> RolloutStatus:
