@@ -38,7 +38,8 @@ def _run(size: str, shape: Shape, *, work: Path, rounds: int, against: Sequence[
     try:
         base = write_base(place / "base", shape)
         adapter = write_adapter(place / "adapter", shape, base=base)
-        found = _compare(Case(base=base, adapter=adapter, work=place), rounds=rounds, against=against)
+        case = Case(base=base, adapter=adapter, work=place, bytecode=work / "bytecode")
+        found = _compare(case, rounds=rounds, against=against)
         weights = sum(path.stat().st_size for path in base.glob("*.safetensors"))
         extra = (adapter / "adapter_model.safetensors").stat().st_size
         return summary(size, title=shape.title, base_bytes=weights, adapter_bytes=extra, files=shape.files, runs=found)
@@ -57,12 +58,13 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="bench-merge-"))
     work.mkdir(parents=True, exist_ok=True)
+    everyone = ["cp", "lora-job", *(["peft"] if options.peft else [])]
+    _run("0.1", SHAPES["0.1"], work=work, rounds=1, against=everyone)  # not measured: compiles what they import
     sizes = []
     for size in options.sizes.split(","):
-        against = ["cp", "lora-job", *(["peft"] if size in options.peft.split(",") else [])]
+        against = [name for name in everyone if name != "peft" or size in options.peft.split(",")]
         sizes.append(_run(size, SHAPES[size], work=work, rounds=options.rounds, against=against))
-    if options.work is None:
-        work.rmdir()
+    shutil.rmtree(work if options.work is None else work / "bytecode")
     show(sizes)
     if options.publish is not None:
         publish(sizes, directory=options.publish, note=options.note)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.merge.measure import Run, measure
+from bench.merge.measure import Run, measure, with_bytecode
 
 __all__ = ["CONTESTANTS", "Case", "Result"]
 
@@ -22,6 +22,10 @@ class Case:
     base: Path
     adapter: Path
     work: Path
+    bytecode: Path
+
+    def run(self, *command: str) -> Run:
+        return measure(command, environment=with_bytecode(self.bytecode))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +53,15 @@ def _copy(case: Case) -> Result:
     """Copy the base and bring it to the disk: what any way to make a second model costs at least."""
     output = case.work / "copied"
     script = 'cp -r --reflink=never "$0" "$1" && sync "$1"/* "$1"'
-    result = _result(measure(["sh", "-c", script, str(case.base), str(output)]))
+    result = _result(case.run("sh", "-c", script, str(case.base), str(output)))
     shutil.rmtree(output)
     return result
 
 
 def _lora_job(case: Case) -> Result:
     output = case.work / "merged"
-    command = [sys.executable, "-m", "lora_job", "merge", "--base", str(case.base), "--adapter", str(case.adapter)]
-    run = measure([*command, "--output", str(output)])
+    sources = ("--base", str(case.base), "--adapter", str(case.adapter))
+    run = case.run(sys.executable, "-m", "lora_job", "merge", *sources, "--output", str(output))
     manifest = json.loads((output / "merge.json").read_text())
     shutil.rmtree(output)
     return _result(run, startup=max(0.0, run.seconds - manifest["figures"]["seconds"]))
@@ -65,9 +69,8 @@ def _lora_job(case: Case) -> Result:
 
 def _peft(case: Case) -> Result:
     output = case.work / "with-peft"
-    result = _result(
-        measure([sys.executable, "-m", "bench.merge.with_peft", str(case.base), str(case.adapter), str(output)])
-    )
+    paths = (str(case.base), str(case.adapter), str(output))
+    result = _result(case.run(sys.executable, "-m", "bench.merge.with_peft", *paths))
     shutil.rmtree(output)
     return result
 

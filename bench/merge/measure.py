@@ -1,15 +1,16 @@
 """One run of a command: wall time, and the peak of its anonymous memory as the kernel counts it."""
 
 import hashlib
+import os
 import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Run", "measure", "sha256_speed"]
+__all__ = ["Run", "measure", "sha256_speed", "with_bytecode"]
 
 INTERVAL_SECONDS = 0.02
 HASHED = 512 * 2**20
@@ -51,12 +52,18 @@ def _processor_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(command: Sequence[str]) -> Run:
+def with_bytecode(folder: Path) -> dict[str, str]:
+    """This process's environment, but compiled Python is kept in `folder`, as an installed package has it."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(folder)}
+
+
+def measure(command: Sequence[str], *, environment: Mapping[str, str]) -> Run:
     """Runs it to its end; a failure ends the benchmark with what it said."""
     started, used = time.perf_counter(), _processor_seconds()
     anonymous = resident = 0
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
         while process.poll() is None:
             found = _fields(process.pid)
             anonymous = max(anonymous, found.get("RssAnon", 0))
