@@ -68,6 +68,18 @@ def test_gateways_of_other_namespaces_can_be_read_when_they_are_named(helm: Helm
     assert [rule["resources"] for role in roles for rule in role["rules"]] == [["gateways"]]
 
 
+def test_pods_of_a_router_in_another_namespace_can_be_listed(helm: Helm) -> None:
+    selector = {"namespace": "infra", "matchLabels": {"app": "traefik"}, "port": 9100}
+    routers = [{"gatewayClass": "traefik", "kind": "traefik", "podSelector": selector}]
+    manifests = render(helm, *NAMESPACED, "--set-json", f"settings.routers={json.dumps(routers)}")
+    roles = [role for role in of_kind(manifests, "Role") if role["metadata"]["namespace"] == "infra"]
+    assert [role["rules"] for role in roles] == [[{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]]
+    bound = [
+        one["roleRef"]["name"] for one in of_kind(manifests, "RoleBinding") if one["metadata"]["namespace"] == "infra"
+    ]
+    assert bound == [role["metadata"]["name"] for role in roles]
+
+
 def test_no_right_is_a_wildcard_and_no_secret_can_be_read(helm: Helm) -> None:
     for arguments in ((), NAMESPACED):
         rights = set(granted(render(helm, *arguments)))
