@@ -3,6 +3,7 @@
 Both end in the same state: namespace `finance` (Pod Security restricted), claim `models` holding base model and adapters, chart installed.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,9 @@ class DevclusterPlace:
             make_namespace(self.kubectl)
             claim = self._cluster.create_claim(namespace=NAMESPACE, name="models")
             copy_into(claim, base=self.base_model)
-            install_chart(helm_arguments=["--kubeconfig", str(self._cluster.kubeconfig)], images=images)
+            settings = json.dumps(router_settings(self.gateway_url))
+            arguments = ["--kubeconfig", str(self._cluster.kubeconfig), "--set-json", f"settings={settings}"]
+            install_chart(helm_arguments=arguments, images=images)
 
     def _build(self, name: str, *, dockerfile: str) -> str:
         return self._cluster.images.build(name=name, dockerfile=ROOT / dockerfile, context=ROOT)
@@ -87,7 +90,10 @@ class DevclusterPlace:
 
 
 class ExistingPlace:
-    """A cluster the user has, with a default storage class and a Gateway `infra/public`; removing needs its context alone."""
+    """A cluster the user has, with a default storage class and a Gateway `infra/public`; removing needs its context alone.
+
+    The operator is not told where the router answers: what this machine calls it by (a forwarded port, say) need not lead there from a pod.
+    """
 
     def __init__(
         self, *, context: str, story: Story, gateway_url: str = "", images: Mapping[str, str] = MappingProxyType({})
@@ -154,6 +160,11 @@ def copy_into(claim: Path, *, base: Path) -> None:
             shutil.copyfile(path, partial)
             partial.chmod(0o644)
             partial.rename(copy)
+
+
+def router_settings(url: str) -> dict[str, Any]:
+    """The operator's settings with the devcluster's router: a version is Ready once a request shows that it is served (docs/decisions/0098)."""
+    return {"routers": [{"gatewayClass": "traefik", "kind": "traefik", "url": url}]}
 
 
 def make_namespace(kubectl: Kubectl) -> None:

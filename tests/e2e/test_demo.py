@@ -71,6 +71,20 @@ def test_v2_serves_and_answers_through_the_gateway(story: str, cluster: Cluster)
     assert reply.status_code == 200
 
 
+def test_the_route_was_confirmed_by_a_request_on_its_fence(story: str, cluster: Cluster) -> None:
+    route = resource(cluster, "httproute", "fin-assistant")
+    [mark] = [
+        header["value"]
+        for rule in route["spec"]["rules"]
+        for match in rule["matches"]
+        for header in match.get("headers", [])
+        if header["name"] == "x-lora-fence"
+    ]
+    headers = {"Host": "fin.example.com", "x-lora-fence": mark}
+    reply = httpx.get(f"{cluster.gateway_url}/health", headers=headers, trust_env=False, timeout=30)
+    assert (reply.status_code, reply.headers["x-lora-fence"]) == (200, mark)
+
+
 @pytest.mark.parametrize("path", ["/load_model", "/reset", "/metrics", "/docs"])
 def test_no_other_route_of_the_runtime_is_exposed(story: str, cluster: Cluster, path: str) -> None:
     reply = httpx.get(f"{cluster.gateway_url}{path}", headers={"Host": "fin.example.com"}, trust_env=False, timeout=30)
