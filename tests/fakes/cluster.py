@@ -303,9 +303,9 @@ class Cluster:
             raise Forbidden(kind.plural)
         if kind in self.missing:
             raise NotFound(kind.plural)
-        return self.every(
-            kind
-        )  # not copied: stored objects are replaced, never changed, and nobody else may change them
+        wanted = dict(part.split("=") for part in labels.split(",") if part)
+        # Not copied: stored objects are replaced, never changed, and nobody else may change them.
+        return [obj for obj in self.every(kind) if wanted.items() <= (obj["metadata"].get("labels") or {}).items()]
 
     async def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Json:
         def act() -> Json:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lora_operator.api.deployment import GatewayTraffic
-from lora_operator.api.kinds import DEPLOYMENT, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE
+from lora_operator.api.kinds import DEPLOYMENT, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Kind
 from lora_operator.kube.errors import Forbidden, NotFound
 from lora_operator.routing.capability import lack_of
 from tests.fakes.cluster import Cluster
@@ -153,6 +153,20 @@ def test_without_the_gateway_api_nothing_is_started_and_it_is_looked_for_again()
     cluster.missing.clear()
     driver.run()
     assert driver.status["phase"] == "Stable"
+
+
+async def test_whether_there_are_routes_at_all_is_asked_without_reading_those_of_a_thousand_others() -> None:
+    cluster, read = cluster_with(features=ALL), []
+    cluster.put(HTTP_ROUTE, {"metadata": {"name": "of-another", "labels": {"loraops.dev/deployment": "another"}}})
+    listed = cluster.list
+
+    async def counted(kind: Kind, *, namespace: str | None = None, labels: str = "") -> list[Json]:
+        found = await listed(kind, namespace=namespace, labels=labels)
+        read.extend(found)
+        return found
+
+    cluster.list = counted  # type: ignore[method-assign]
+    assert (await lack(cluster), read) == ("", [])
 
 
 async def test_the_simulated_api_server_tells_a_missing_kind_from_an_empty_one() -> None:

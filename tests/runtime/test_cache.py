@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lora_operator.api.kinds import JOB, POD
+from lora_operator.api.kinds import JOB, LORA_DEPLOYMENT, POD
 from lora_operator.runtime.cache import Cache
 
 
@@ -56,6 +56,31 @@ def test_children_are_found_by_the_uid_of_their_controller() -> None:
     assert [child["metadata"]["name"] for child in cache.children(POD, owner_uid="job")] == ["a", "b"]
     cache.put(POD, obj("a", version=4, uid="2", owner="other"))
     assert [child["metadata"]["name"] for child in cache.children(POD, owner_uid="job")] == ["b"]
+
+
+def test_pods_are_found_by_the_deployment_that_their_label_names() -> None:
+    cache = Cache()
+    pod = obj("a", version=1, uid="1", owner="replicaset")
+    cache.put(POD, pod)
+    assert cache.naming(POD, namespace="ns", name="d") == []
+    labelled = {
+        **pod,
+        "metadata": {**pod["metadata"], "resourceVersion": "2", "labels": {"loraops.dev/deployment": "d"}},
+    }
+    cache.put(POD, labelled)
+    assert cache.naming(POD, namespace="ns", name="d") == [labelled]
+    assert cache.naming(POD, namespace="other", name="d") == []
+    cache.remove(POD, labelled)
+    assert cache.naming(POD, namespace="ns", name="d") == []
+
+
+def test_deployments_are_found_by_the_adapter_that_they_name_now() -> None:
+    cache = Cache()
+    for version, adapter in enumerate(("v1", "v2")):
+        cache.put(LORA_DEPLOYMENT, {**obj("d", version=version), "spec": {"adapterRef": {"name": adapter}}})
+    assert cache.naming(LORA_DEPLOYMENT, namespace="ns", name="v1") == []
+    [found] = cache.naming(LORA_DEPLOYMENT, namespace="ns", name="v2")
+    assert found["spec"]["adapterRef"]["name"] == "v2"
 
 
 def test_a_full_list_removes_ghosts_and_tells_what_changed() -> None:

@@ -23,7 +23,7 @@ from lora_operator.api.kinds import (
     POD,
     SERVICE,
 )
-from lora_operator.api.names import LABEL_DEPLOYMENT, LABEL_REVISION, revisioned
+from lora_operator.api.names import LABEL_REVISION, revisioned
 from lora_operator.api.reasons import Reason
 from lora_operator.api.strategy import StrategyType, with_default_steps
 from lora_operator.core.analysis.stored import comparison_from
@@ -256,11 +256,7 @@ class DeploymentReconciler:
 
     def _pods(self, owner: Owner) -> list[Pod]:
         """Pods of all revisions. They belong to ReplicaSets, so our labels find them."""
-        return [
-            parse_pod(pod)
-            for pod in self._cache.all(POD, namespace=owner.namespace)
-            if (pod["metadata"].get("labels") or {}).get(LABEL_DEPLOYMENT) == owner.name
-        ]
+        return [parse_pod(pod) for pod in self._cache.naming(POD, namespace=owner.namespace, name=owner.name)]
 
     def _workloads(self, owner: Owner, pods: Iterable[Pod]) -> Mapping[str, Workload]:
         found: dict[str, dict[str, Any]] = {}

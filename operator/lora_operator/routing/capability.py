@@ -24,6 +24,7 @@ from lora_operator.kube.errors import Forbidden, NotFound
 
 __all__ = ["lack_of"]
 
+NO_OBJECT = "loraops.dev/none=none"  # whether the API has a kind at all is told without its objects, of which there may be thousands
 PATH_REWRITE = "HTTPRoutePathRewrite"
 RESPONSE_HEADER = "HTTPRouteResponseHeaderModification"
 _MATCHES_EXPRESSIONS = frozenset({"traefik.io/gateway-controller", "gateway.envoyproxy.io/gatewayclass-controller"})
@@ -44,7 +45,7 @@ async def lack_of(
     `rewrites`: paths have to be rewritten; `cookie`: an A/B test matches one; `routers`: of the settings.
     """
     try:
-        await kube.list(HTTP_ROUTE, namespace=namespace)
+        await kube.list(HTTP_ROUTE, namespace=namespace, labels=NO_OBJECT)
     except NotFound:
         return Lack(
             reason=Reason.GATEWAY_NOT_FOUND,

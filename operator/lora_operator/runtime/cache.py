@@ -1,20 +1,34 @@
-"""What the cluster looked like when it last told us: objects by kind, namespace and name, and children by their owner's uid.
+"""What the cluster looked like when it last told us: objects by kind, namespace and name, children by their owner's uid, and what names
+another object by that name, so that a look at one of a thousand resources costs what it costs alone.
 
 Filled by one list per kind before the queue opens, kept fresh by watch events and by what our own writes returned, and
 cleared of ghosts by a full re-list now and then (after a 410 nobody tells us what vanished meanwhile).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lora_operator.api.kinds import Kind
+from lora_operator.api.kinds import LORA_DEPLOYMENT, POD, Kind
+from lora_operator.api.names import LABEL_DEPLOYMENT
 from lora_operator.kube.client import Json
 from lora_operator.runtime.versions import is_older
 
 __all__ = ["Cache", "controller_of"]
 
 Place = tuple[str, str]  # namespace, name
+
+
+def _adapter_of(deployment: Mapping[str, Any]) -> Any:
+    return deployment.get("spec", {}).get("adapterRef", {}).get("name")
+
+
+def _deployment_of(pod: Mapping[str, Any]) -> Any:
+    return (pod["metadata"].get("labels") or {}).get(LABEL_DEPLOYMENT)
+
+
+# Pods belong to ReplicaSets, not to us, and an adapter owns nobody who serves it.
+_NAMES: Mapping[Kind, Callable[[Mapping[str, Any]], Any]] = {LORA_DEPLOYMENT: _adapter_of, POD: _deployment_of}
 
 
 def controller_of(obj: Mapping[str, Any]) -> str | None:
@@ -31,6 +45,7 @@ class Cache:
     def __init__(self) -> None:
         self._objects: dict[Kind, dict[Place, Json]] = defaultdict(dict)
         self._owned: dict[tuple[Kind, str], set[Place]] = defaultdict(set)
+        self._naming: dict[tuple[Kind, Place], set[Place]] = defaultdict(set)
 
     def get(self, kind: Kind, *, namespace: str, name: str) -> Json | None:
         """The object as last seen."""
@@ -38,7 +53,11 @@ class Cache:
 
     def children(self, kind: Kind, *, owner_uid: str) -> list[Json]:
         """Objects of a kind whose controller has that uid, by name."""
-        return [self._objects[kind][place] for place in sorted(self._owned[kind, owner_uid])]
+        return [self._objects[kind][place] for place in sorted(self._owned.get((kind, owner_uid), ()))]
+
+    def naming(self, kind: Kind, *, namespace: str, name: str) -> list[Json]:
+        """LoRADeployments whose adapter has that name; pods of the LoRADeployment of that name."""
+        return [self._objects[kind][place] for place in sorted(self._naming.get((kind, (namespace, name)), ()))]
 
     def all(self, kind: Kind, *, namespace: str | None = None) -> list[Json]:
         """All objects of a kind."""
@@ -55,11 +74,10 @@ class Cache:
                 return False
             if same_life and _version(obj) == _version(known):
                 return False
-            self._forget_owner(kind, known)
+            self._unfile(kind, known)
         self._objects[kind][place] = obj
-        owner = controller_of(obj)
-        if owner is not None:
-            self._owned[kind, owner].add(place)
+        for index, entry in self._entries(kind, obj):
+            index[entry].add(place)
         return True
 
     def remove(self, kind: Kind, obj: Mapping[str, Any]) -> None:
@@ -67,7 +85,7 @@ class Cache:
         place = _place(obj)
         known = self._objects[kind].get(place)
         if known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid"):
-            self._forget_owner(kind, known)
+            self._unfile(kind, known)
             del self._objects[kind][place]
 
     def replace(self, kind: Kind, objects: Iterable[Json]) -> list[Json]:
@@ -78,13 +96,20 @@ class Cache:
             self.remove(kind, ghost)
         return ghosts + [obj for obj in listed.values() if self.put(kind, obj)]
 
-    def _forget_owner(self, kind: Kind, obj: Mapping[str, Any]) -> None:
+    def _entries(self, kind: Kind, obj: Mapping[str, Any]) -> Iterable[tuple[dict[Any, set[Place]], Any]]:
+        """Where it is found beside its own place."""
         owner = controller_of(obj)
         if owner is not None:
-            places = self._owned[kind, owner]
-            places.discard(_place(obj))
-            if not places:
-                del self._owned[kind, owner]
+            yield self._owned, (kind, owner)
+        name = _NAMES[kind](obj) if kind in _NAMES else None
+        if name:
+            yield self._naming, (kind, (_place(obj)[0], str(name)))
+
+    def _unfile(self, kind: Kind, obj: Mapping[str, Any]) -> None:
+        for index, entry in self._entries(kind, obj):
+            index[entry].discard(_place(obj))
+            if not index[entry]:
+                del index[entry]
 
 
 def _place(obj: Mapping[str, Any]) -> Place:

@@ -40,9 +40,8 @@ def keys_of(kind: Kind, obj: dict[str, Any], *, cache: Cache) -> Iterator[Key]:
     if kind in RESOURCES:
         yield Key(kind.plural, namespace, str(meta["name"]))
         if kind is ADAPTER:  # whoever serves it, or waits for it, wants to know
-            for deployment in cache.all(LORA_DEPLOYMENT, namespace=namespace):
-                if deployment.get("spec", {}).get("adapterRef", {}).get("name") == meta["name"]:
-                    yield Key(LORA_DEPLOYMENT.plural, namespace, str(deployment["metadata"]["name"]))
+            for deployment in cache.naming(LORA_DEPLOYMENT, namespace=namespace, name=str(meta["name"])):
+                yield Key(LORA_DEPLOYMENT.plural, namespace, str(deployment["metadata"]["name"]))
         return
     labels = meta.get("labels") or {}
     for label, owner in LABELS:
