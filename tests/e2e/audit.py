@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["AuditTail", "is_write_of_operator", "pod_of", "told"]
+__all__ = ["AuditTail", "is_of_operator", "is_read", "is_write_of_operator", "pod_of", "told"]
 
 Json = dict[str, Any]
 ACCOUNT = "system:serviceaccount:lora-system:lora-operator"
 WRITES = frozenset({"create", "update", "patch", "delete"})
+READS = frozenset({"get", "list", "watch"})
 POD_NAME = "authentication.kubernetes.io/pod-name"
 
 
@@ -45,11 +46,21 @@ class AuditTail:
         return [line for line in self.lines() if is_write_of_operator(line)]
 
 
+def is_of_operator(line: Json) -> bool:
+    """A request with its ServiceAccount, however it was answered."""
+    return bool(line.get("user", {}).get("username") == ACCOUNT)
+
+
+def is_read(line: Json) -> bool:
+    """Nothing but reads: what is not known to be one is taken for a write."""
+    return line["verb"] in READS
+
+
 def is_write_of_operator(line: Json) -> bool:
     """A write that was taken. Renewals of the Lease are none, and Events tell of writes."""
     reference = line.get("objectRef") or {}
     return (
-        line.get("user", {}).get("username") == ACCOUNT
+        is_of_operator(line)
         and line["verb"] in WRITES
         and reference.get("resource") not in ("leases", "events")
         and int((line.get("responseStatus") or {}).get("code", 500)) < 300

@@ -12,7 +12,7 @@ from devcluster.cluster import Cluster
 from tests.e2e.api import connect
 from tests.e2e.conftest import CI_FACTOR
 
-__all__ = ["NAME", "SYSTEM", "kill", "lease_holder", "operator_pods", "process_of", "start_another"]
+__all__ = ["NAME", "PODS", "SYSTEM", "kill", "lease_holder", "operator_pods", "process_of", "start_another"]
 
 Json = dict[str, Any]
 SYSTEM, NAME = "lora-system", "lora-operator"

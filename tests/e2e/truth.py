@@ -7,19 +7,15 @@ Status is observed, so it follows the truth. T25 says how far: what it says was 
                                 │◄ age ►│
 """
 
-import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from devcluster.cluster import Cluster
-from tests.e2e.api import LORA, ROUTES, connect
+from tests.e2e.api import LORA, ROUTES, follow
 
 __all__ = ["SKEW", "Timeline", "Truth", "oldest", "weights_in"]
 
@@ -151,29 +147,7 @@ class Truth:
     # -- the watches --------------------------------------------------------------------------------------------------
 
     def _follow(self, path: str, params: Json, see: Callable[[str, Json], None]) -> None:
-        with connect(self._cluster) as http:
-            listed = http.get(path, params=params).json()
-            for item in listed["items"]:
-                see("ADDED", item)
-            self._listed.wait(timeout=30)
-            version = listed["metadata"]["resourceVersion"]
-            while not self._over.is_set():
-                version = self._watch(http, path, {**params, "resourceVersion": version}, see)
-
-    def _watch(self, http: httpx.Client, path: str, params: Json, see: Callable[[str, Json], None]) -> str:
-        """News until it is quiet for a while; the version to go on from."""
-        version = str(params["resourceVersion"])
-        asked = {**params, "watch": "1", "allowWatchBookmarks": "true"}
-        with suppress(httpx.HTTPError), http.stream("GET", path, params=asked) as reply:
-            for line in reply.iter_lines():
-                event = json.loads(line)
-                assert event["type"] != "ERROR", f"{path}: {event['object']}"
-                version = event["object"]["metadata"]["resourceVersion"]
-                if event["type"] != "BOOKMARK":
-                    see(event["type"], event["object"])
-                if self._over.is_set():
-                    break
-        return version
+        follow(self._cluster, path, params, see, over=self._over, listed=lambda: self._listed.wait(timeout=30))
 
     def _see_status(self, kind: str, found: Json) -> None:
         status = found.get("status", {})
