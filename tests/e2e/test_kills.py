@@ -1,4 +1,5 @@
-"""T8: kill -9 of the operator after its k-th write, under load: same end, no step twice, no pause begun anew, nothing lost.
+"""T8: kill -9 of the operator after its k-th write, before it knows that it was taken, under load: same end, no step twice, no pause begun
+anew, nothing lost.
 
 `make test`: one kill in each phase of each strategy, after a seeded write of that phase.
 `make test-full`: a kill after every write, 10 000 requests per strategy; docs/benchmarks/kills.json is the result.
@@ -7,6 +8,7 @@
 import json
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
+from tests.e2e.api_proxy import ApiProxy, in_between
 from tests.e2e.kills import Aim, Killer, each_write, in_each_phase
 from tests.e2e.served import Served
 from tests.e2e.simulated import at, host, serves
@@ -84,13 +87,16 @@ class Rollout:
         self.served = Served(cluster, namespace=namespace, name=f"k-{case}", replicas=1, strategy=self.case.strategy)
         self.served.load = Traffic(url=cluster.gateway_url, host=host(self.served.name), model="sim", every=every)
 
-    def run(self, cluster: Cluster, *, aim: Aim, requests: int, seconds: float) -> Killer:
+    def run(self, cluster: Cluster, proxy: ApiProxy, *, aim: Aim, requests: int, seconds: float) -> Killer:
         """From v1 to the end, and on until there were so many requests."""
         served = self.served
         served.declare("v1")
         self.first = served.until(serves(), seconds=120)["stable"]["revision"]
+        killer = Killer(
+            cluster, proxy, namespace=served.namespace, name=served.name, phase=served.status["phase"], aim=aim
+        )
         with served.load, served.watched() as self.truth:
-            with Killer(cluster, namespace=served.namespace, names=[served.name], aim=aim) as killer:
+            with killer:
                 served.declare("v2")
                 self.second = self._finish(seconds=seconds)
             served.soon(lambda: self.requests >= requests, what="too few requests", seconds=seconds)
@@ -161,35 +167,43 @@ def deadlines(statuses: list[Json]) -> dict[tuple[int | None, str], set[str]]:
     return found
 
 
-def seeded(case: str) -> dict[tuple[str, str], int]:
+def seeded(case: str) -> dict[str, int]:
     """After which write of each phase."""
     chance = random.Random(f"{SEED} {case}")
-    return {(f"k-{case}", phase): chance.randint(1, writes) for phase, writes in CASES[case].phases.items()}
+    return {phase: chance.randint(1, writes) for phase, writes in CASES[case].phases.items()}
+
+
+@pytest.fixture(scope="module")
+def proxy(cluster: Cluster, shop: str) -> Iterator[ApiProxy]:
+    """Through which the operator speaks with the API server; other tests find it as it was."""
+    with in_between(cluster) as proxy:
+        yield proxy
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_operator_is_killed_in_each_phase_and_the_rollout_ends_the_same_t8(
-    cluster: Cluster, shop: str, case: str
+    cluster: Cluster, proxy: ApiProxy, shop: str, case: str
 ) -> None:
     aims = seeded(case)
     rollout = Rollout(cluster, namespace=shop, case=case, every=1 / 30)
-    killer = rollout.run(cluster, aim=in_each_phase(aims), requests=1_000, seconds=120)
+    killer = rollout.run(cluster, proxy, aim=in_each_phase(aims), requests=1_000, seconds=120)
     rollout.check()
-    assert [(kill.name, kill.phase) for kill in killer.kills] == list(aims), killer.kills
+    assert [(kill.phase, kill.number) for kill in killer.kills] == list(aims.items())
     rollout.served.delete("loradeployment", rollout.served.name, "--wait=false")
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("case", CASES)
 def test_the_operator_is_killed_after_every_write_and_the_rollout_ends_the_same_t8(
-    cluster: Cluster, shop: str, case: str
+    cluster: Cluster, proxy: ApiProxy, shop: str, case: str
 ) -> None:
     began = time.monotonic()
     rollout = Rollout(cluster, namespace=shop, case=case, every=1 / 50)
-    killer = rollout.run(cluster, aim=each_write(MOST), requests=10_000, seconds=1_800)
+    killer = rollout.run(cluster, proxy, aim=each_write(MOST), requests=10_000, seconds=1_800)
     record(case, rollout, killer, seconds=time.monotonic() - began)
     rollout.check()
     assert sum(CASES[case].phases.values()) <= len(killer.kills) < MOST
+    assert len(killer.kills) == killer.writes
     rollout.served.delete("loradeployment", rollout.served.name, "--wait=false")
 
 
