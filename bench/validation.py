@@ -1,9 +1,10 @@
 """How long a validation takes and how much memory: whole `lora-job validate`s of the example's model, each a process of its own.
 
-    convert the base, merge (not timed) ─► per mode: validate, no base answer known ─► with --cached: again, the base's answers known
+    convert the base, merge, warm up (not timed) ─► per mode: validate, no base answer known ─► with --cached: again, they are known
 
-Wall time holds everything, the start of Python and the import of torch too. Memory is the kernel's figure for the process, and counts
-the pages of mapped weights. Every run answers what the mode asks: thresholds are zero, nothing is left out.
+Wall time holds everything, the start of Python and the import of torch too; bytecode is there, as in an installed package. Memory is the
+kernel's figure for the process, and counts the pages of mapped weights. Every run answers what the mode asks: thresholds are zero, nothing
+is left out.
 
     python -m bench.validation [--modes basic,standard] [--adapter v1|v2] [--cached] [--json FILE]
 """
@@ -65,6 +66,12 @@ def _job(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "lora_job", *arguments]
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """Bytecode is kept, and in a folder of the run, whatever the shell says of it."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+
+
 def _ends(lines: IO[str]) -> list[tuple[str, float]]:
     found = []
     for line in lines:
@@ -76,19 +83,25 @@ def _ends(lines: IO[str]) -> list[tuple[str, float]]:
     return found
 
 
-def _merge(adapter: Path, target: Path) -> None:
+def _merge(adapter: Path, target: Path, *, environment: dict[str, str]) -> None:
+    """The model; then it is loaded and imported what validations import, so that none of them compiles a library's sources."""
     sources = ["--base", str(BASE), "--adapter", str(adapter)]
-    subprocess.run(_job("merge", *sources, "--output", str(target)), check=True, stdout=subprocess.DEVNULL)
+    for command in (
+        _job("merge", *sources, "--output", str(target)),
+        _job("benchmark", "--model", str(target), "--iterations", "1"),
+        [sys.executable, "-c", "import lora_job.validate.pipeline"],
+    ):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
-def _validate(model: Path, *, mode: str, cached: bool, folder: Path) -> Run:
+def _validate(model: Path, *, mode: str, cached: bool, folder: Path, environment: dict[str, str]) -> Run:
     options = ["--mode", mode, "--min-score", "0", "--min-safety-score", "0", "--cache", str(folder / "cache" / mode)]
     command = _job("validate", "--model", str(model), *options, "--report", str(folder / f"{mode}.json"))
     run = Run(mode=mode, cached=cached)
     began = time.perf_counter()
     with (
         tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment) as process,
     ):
         assert process.stdout is not None
         ends = _ends(process.stdout)
@@ -151,10 +164,13 @@ def main(
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _merge(EXAMPLE / "adapters" / adapter, folder / "model")
+        environment = _environment(folder)
+        _merge(EXAMPLE / "adapters" / adapter, folder / "model", environment=environment)
         for mode in modes.split(","):
             for known in (False, True)[: 1 + cached]:
-                runs.append(_validate(folder / "model", mode=mode, cached=known, folder=folder))
+                runs.append(
+                    _validate(folder / "model", mode=mode, cached=known, folder=folder, environment=environment)
+                )
                 console.print(" · ".join(_row(runs[-1])))
     console.print(_table(runs))
     console.print(_stages(runs))
