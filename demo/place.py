@@ -163,7 +163,7 @@ def copy_into(claim: Path, *, base: Path) -> None:
 
 
 def router_settings(url: str) -> dict[str, Any]:
-    """The operator's settings with the devcluster's router: a version is Ready once a request shows that it is served (docs/decisions/0098)."""
+    """The operator's settings with the devcluster's router: a version is Ready once a request is answered (docs/decisions/0098)."""
     return {"routers": [{"gatewayClass": "traefik", "kind": "traefik", "url": url}]}
 
 
