@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from lora_operator.api.kinds import JOB, LORA_DEPLOYMENT, POD
+import pytest
+
+from lora_operator.api.kinds import ENDPOINT_SLICE, JOB, LORA_DEPLOYMENT, POD, Kind
 from lora_operator.runtime.cache import Cache
 
 
@@ -81,6 +83,25 @@ def test_deployments_are_found_by_the_adapter_that_they_name_now() -> None:
     assert cache.naming(LORA_DEPLOYMENT, namespace="ns", name="v1") == []
     [found] = cache.naming(LORA_DEPLOYMENT, namespace="ns", name="v2")
     assert found["spec"]["adapterRef"]["name"] == "v2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        pytest.param(POD, {"metadata", "status"}, id="where a pod is and what it runs is nothing we ask for"),
+        pytest.param(ENDPOINT_SLICE, {"metadata"}, id="a slice wakes its owner, and no more"),
+        pytest.param(JOB, {"metadata", "spec", "status"}, id="a Job is kept whole"),
+    ],
+)
+def test_what_no_decision_reads_is_not_kept(kind: Kind, kept: set[str]) -> None:
+    told = obj("a", version=1)
+    told["metadata"]["managedFields"] = [{"manager": "kubelet", "fieldsV1": {"f:status": {}}}]
+    told |= {"endpoints": [], "ports": []} if kind is ENDPOINT_SLICE else {"spec": {}, "status": {}}
+    cache = Cache()
+    assert cache.put(kind, told)
+    [found] = cache.all(kind)
+    assert set(found) == kept
+    assert set(told["metadata"]) - set(found["metadata"]) == {"managedFields"}
 
 
 def test_a_full_list_removes_ghosts_and_tells_what_changed() -> None:

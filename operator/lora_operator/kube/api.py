@@ -57,12 +57,14 @@ class ApiServer:
             return None
 
     async def list(self, kind: Kind, *, namespace: str | None = None, labels: str = "") -> list[Json]:
-        """All objects of a kind, paged. Items carry apiVersion and kind, which a list response leaves out."""
+        """All objects of a kind, paged. Items carry apiVersion and kind, which a list response leaves out, and no managedFields."""
         found: list[Json] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         while True:
             page = await self._request("GET", _path(kind, namespace=namespace), query=query)
-            found += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page.get("items", [])]
+            for item in page.get("items", []):
+                item["metadata"].pop("managedFields", None)  # half of an object, and there may be thousands of them
+                found.append({"apiVersion": kind.api_version, "kind": kind.kind, **item})
             more = page.get("metadata", {}).get("continue")
             if not more:
                 return found

@@ -2,14 +2,15 @@
 another object by that name, so that a look at one of a thousand resources costs what it costs alone.
 
 Filled by one list per kind before the queue opens, kept fresh by watch events and by what our own writes returned, and
-cleared of ghosts by a full re-list now and then (after a 410 nobody tells us what vanished meanwhile).
+cleared of ghosts by a full re-list now and then (after a 410 nobody tells us what vanished meanwhile). What no decision reads is not
+kept: it would be more than half of the memory.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lora_operator.api.kinds import LORA_DEPLOYMENT, POD, Kind
+from lora_operator.api.kinds import ENDPOINT_SLICE, LORA_DEPLOYMENT, POD, Kind
 from lora_operator.api.names import LABEL_DEPLOYMENT
 from lora_operator.kube.client import Json
 from lora_operator.runtime.versions import is_older
@@ -29,6 +30,8 @@ def _deployment_of(pod: Mapping[str, Any]) -> Any:
 
 # Pods belong to ReplicaSets, not to us, and an adapter owns nobody who serves it.
 _NAMES: Mapping[Kind, Callable[[Mapping[str, Any]], Any]] = {LORA_DEPLOYMENT: _adapter_of, POD: _deployment_of}
+
+_UNREAD: Mapping[Kind, frozenset[str]] = {POD: frozenset({"spec"}), ENDPOINT_SLICE: frozenset({"endpoints", "ports"})}
 
 
 def controller_of(obj: Mapping[str, Any]) -> str | None:
@@ -75,7 +78,7 @@ class Cache:
             if same_life and _version(obj) == _version(known):
                 return False
             self._unfile(kind, known)
-        self._objects[kind][place] = obj
+        self._objects[kind][place] = _kept(kind, obj)
         for index, entry in self._entries(kind, obj):
             index[entry].add(place)
         return True
@@ -114,6 +117,13 @@ class Cache:
 
 def _place(obj: Mapping[str, Any]) -> Place:
     return str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"])
+
+
+def _kept(kind: Kind, obj: Json) -> Json:
+    """Without who wrote which field, and without parts that nobody here reads."""
+    metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+    unread = _UNREAD.get(kind, frozenset())
+    return {name: value for name, value in obj.items() if name not in unread} | {"metadata": metadata}
 
 
 def _version(obj: Mapping[str, Any]) -> str:
