@@ -34,6 +34,8 @@ Seed = Annotated[int, typer.Option(help="dare: seed of the random drop.")]
 QuantizationName = Annotated[str, typer.Option(help="none|bnb-nf4|bnb-int8|fp8-dynamic|w4a16")]
 Template = Annotated[str, typer.Option(help="sha256 of the one changed chat template that may come with the adapter.")]
 DEVICES = ("auto", "cpu", "cuda")
+SWITCH_SECONDS = 0.0002
+"""Whoever hashes needs the interpreter for a moment between two blocks, and would wait for it 5 ms each time while modules are imported."""
 # How the resource spells what the command line spells with dashes.
 RESOURCE_WORDS = {
     "none": "None",
@@ -123,6 +125,7 @@ def merge(
         fetch_report=fetch_report,
         device=device,
     )
+    sys.setswitchinterval(SWITCH_SECONDS)
     with SourceDigests(request) as digests:
         with uncollected():
             from lora_job.merge.pipeline import merge_digested  # noqa: PLC0415 (seconds, and the base is hashed meanwhile)
