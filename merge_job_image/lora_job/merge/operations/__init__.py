@@ -23,7 +23,7 @@ from lora_job.merge.operations.whole import Whole
 from lora_job.merge.plan import Operation, Step
 from lora_job.merge.rounding import TORCH
 from lora_job.merge.strategies.load import load_delta, load_sum
-from lora_job.merge.stream import Sources
+from lora_job.merge.stream import Scratch, Sources
 
 __all__ = ["Calculated", "Calculation", "LoadDelta", "calculate", "working_dtype"]
 
@@ -49,7 +49,9 @@ def calculate(
     match step.operation:
         case Operation.LORA:
             delta = load(step, deltas, dtype=dtype)
-            cancellation = _cancellation(step, delta, deltas) if dtype is torch.float32 else None
+            cancellation = (
+                _cancellation(step, delta, deltas, scratch=sources.scratch) if dtype is torch.float32 else None
+            )
             return Lora(reader, delta=delta, dtype=dtype, take=sources.take, cancellation=cancellation)
         case Operation.DORA:
             return Dora(step, reader, deltas=deltas, dtype=dtype, take=sources.take)
@@ -59,7 +61,9 @@ def calculate(
             return Whole(reader)
 
 
-def _cancellation(step: Step, delta: Delta, deltas: Deltas) -> Cancellation | None:
+def _cancellation(step: Step, delta: Delta, deltas: Deltas, *, scratch: Scratch) -> Cancellation | None:
     error = delta.float32_error()
     exact = partial(load_sum, step, deltas, dtype=torch.float64)
-    return None if error is None else Cancellation(error, exact=exact, stored=TORCH[step.dtype])
+    if error is None:
+        return None
+    return Cancellation(error, exact=exact, stored=TORCH[step.dtype], scratch=scratch)
