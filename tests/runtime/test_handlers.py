@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import kopf
 import pytest
 
 from lora_operator.api.kinds import ADAPTER, JOB, LORA_DEPLOYMENT
-from lora_operator.handlers import event_handler
+from lora_operator.handlers import configure, event_handler
+from lora_operator.kube.api import PAGE
 from lora_operator.runtime.cache import Cache
 from lora_operator.runtime.queue import Key, Queue
 
@@ -76,3 +78,10 @@ async def test_a_strangers_job_concerns_nobody(cache: Cache) -> None:
     await event_handler(JOB, cache=cache, queue=queue)(event={"type": "ADDED", "object": job})
     assert queue.keys == set()
     assert cache.get(JOB, namespace="shop", name="j") is None
+
+
+def test_the_objects_of_a_first_list_do_not_stay_with_kopf() -> None:
+    settings = kopf.OperatorSettings()
+    configure(settings)
+    assert settings.watching.chunk_size == PAGE
+    assert settings.queueing.idle_timeout < 1  # 5 s of kopf's own are longer than the whole start

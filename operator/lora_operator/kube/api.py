@@ -21,11 +21,11 @@ from lora_operator.kube.client import Json
 from lora_operator.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound, Rejected, Retryable
 from lora_operator.runtime.metrics import API_WRITES
 
-__all__ = ["ApiServer", "connect"]
+__all__ = ["PAGE", "ApiServer", "connect"]
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 WRITES_IN_FLIGHT = 16
-PAGE = 500
+PAGE = 100  # objects of a list that are whole in memory at once, for each of eleven kinds (docs/decisions/0060)
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
