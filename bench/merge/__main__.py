@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="bench-merge-"))
     work.mkdir(parents=True, exist_ok=True)
-    everyone = ["cp", "lora-job", *(["peft"] if options.peft else [])]
+    everyone = ["cp", "lora-job", "least", *(["peft"] if options.peft else [])]
     _run("0.1", SHAPES["0.1"], work=work, rounds=1, against=everyone)  # not measured: compiles what they import
     sizes = []
     for size in options.sizes.split(","):

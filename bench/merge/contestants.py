@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.merge.least import SECONDS
 from bench.merge.measure import Run, measure, with_bytecode
 
 __all__ = ["CONTESTANTS", "Case", "Result"]
@@ -67,6 +68,15 @@ def _lora_job(case: Case) -> Result:
     return _result(run, startup=max(0.0, run.seconds - manifest["figures"]["seconds"]))
 
 
+def _least(case: Case) -> Result:
+    """What a merge is at least, on this machine: tells how much of ours is checks, and how much nobody can save."""
+    output = case.work / "least"
+    run = case.run(sys.executable, "-m", "bench.merge.least", str(case.base), str(case.adapter), str(output))
+    seconds = float((output / SECONDS).read_text())
+    shutil.rmtree(output)
+    return _result(run, startup=max(0.0, run.seconds - seconds))
+
+
 def _peft(case: Case) -> Result:
     output = case.work / "with-peft"
     paths = (str(case.base), str(case.adapter), str(output))
@@ -75,4 +85,9 @@ def _peft(case: Case) -> Result:
     return result
 
 
-CONTESTANTS: Mapping[str, Callable[[Case], Result]] = {"cp": _copy, "lora-job": _lora_job, "peft": _peft}
+CONTESTANTS: Mapping[str, Callable[[Case], Result]] = {
+    "cp": _copy,
+    "lora-job": _lora_job,
+    "least": _least,
+    "peft": _peft,
+}
