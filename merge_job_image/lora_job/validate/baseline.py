@@ -15,7 +15,7 @@ from lora_job.validate.judge import Answer
 from lora_job.validate.suite import Item
 
 # Raise when prompts, token limits or batching change: older answers are then no longer comparable.
-FORMAT = 3
+FORMAT = 2
 
 
 def key_of(*, base_digest: str, items: Sequence[Item], environment: Mapping[str, str]) -> str:

@@ -20,7 +20,6 @@ from lm_eval.tasks import TaskManager
 
 from lora_job.validate.judge import Answer
 from lora_job.validate.prompts import letter_questions, numeric_prompt
-from lora_job.validate.shared_start import SharedStart
 from lora_job.validate.suite import Choice, Generate, Item, Numeric, Safety, Text
 from lora_job.validate.weighing import Request, weigh
 
@@ -98,31 +97,11 @@ class _Evaluated(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         written: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
         return written
 
-    def _model_generate(
-        self, context: torch.Tensor, *args: Any, attention_mask: torch.Tensor, **kwargs: Any
-    ) -> torch.Tensor:
-        lengths = attention_mask.sum(dim=1).tolist()
-        rows = [row[-length:] for row, length in zip(context.tolist(), lengths, strict=True)]
-        start = SharedStart.of(self.model, rows, most=min(lengths) - 1)
-        if start is not None:
-            known = len(start.tokens)
-            context, attention_mask = (_padded_after(one, known, lengths) for one in (context, attention_mask))
-            kwargs["past_key_values"] = start.cache_for(len(rows))
+    def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.inference_mode():
-            written: torch.Tensor = super()._model_generate(context, *args, attention_mask=attention_mask, **kwargs)
+            written: torch.Tensor = super()._model_generate(context, *args, **kwargs)
         self._tick(int(context.shape[0]))
         return written
-
-
-def _padded_after(padded: torch.Tensor, known: int, lengths: Sequence[int]) -> torch.Tensor:
-    """Rows that are padded on the left, with the padding moved behind their first `known` tokens."""
-    width = padded.shape[1]
-    moved = padded.clone()
-    for row, length in enumerate(lengths):
-        begin = width - length
-        moved[row, :known] = padded[row, begin : begin + known]
-        moved[row, known : known + begin] = padded[row, :begin]
-    return moved
 
 
 def _without_bar(rows: Iterable[Any], **_: Any) -> Iterable[Any]:

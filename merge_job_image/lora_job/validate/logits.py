@@ -6,7 +6,7 @@ first token tells the merged model from its base, which the operator later asks 
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from peft import PeftModel  # noqa: E402 - after the line above, as are the next
 
 from lora_job.validate import statistics  # noqa: E402
 from lora_job.validate.harness import Subject, render_prompt  # noqa: E402
-from lora_job.validate.weighing import last_logits  # noqa: E402
 
 MAX_TOKENS = 256
 MAX_PROBES = 3
@@ -74,10 +73,10 @@ class Probe:
         return {"prompt": self.prompt, "answer": self.answer, "margin": round(self.margin, 3)}
 
 
-def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """By position."""
+def _logits(model: Any, ids: torch.Tensor, *, last: int = 0) -> torch.Tensor:
+    """By position; only those of the `last` positions, or (0) of all."""
     with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=ids.to(model.device)).logits[0].float().cpu()
+        found: torch.Tensor = model(input_ids=ids.to(model.device), logits_to_keep=last).logits[0].float().cpu()
     return found
 
 
@@ -203,14 +202,13 @@ def all_finite(subject: Subject, prompts: Sequence[str]) -> bool:
     )
 
 
-def _first_tokens(subject: Subject, prompts: Sequence[str], *, use_template: bool) -> list[tuple[int, float]]:
+def _first_tokens(subject: Subject, prompts: Sequence[str], *, use_template: bool) -> Iterator[tuple[int, float]]:
     """The first token a model would write, and its lead over the next one in logits."""
-    rows = []
     for prompt in prompts:
         text = render_prompt(subject.tokenizer, prompt, use_template=use_template)
-        rows.append(tuple(subject.tokenizer.encode(text, add_special_tokens=not use_template)))
-    tops = [logits.topk(2) for logits in last_logits(subject.model, rows)]
-    return [(int(top.indices[0]), float(top.values[0] - top.values[1])) for top in tops]
+        ids = torch.tensor([subject.tokenizer.encode(text, add_special_tokens=not use_template)])
+        top = _logits(subject.model, ids, last=1)[-1].topk(2)
+        yield int(top.indices[0]), float(top.values[0] - top.values[1])
 
 
 def _is_printable(text: str) -> bool:
@@ -225,8 +223,8 @@ def find_probes(
     found = []
     before = _first_tokens(base, short, use_template=use_template)
     after = _first_tokens(merged, short, use_template=use_template)
-    tick(len(short))
     for prompt, (old, _), (new, margin) in zip(short, before, after, strict=True):
+        tick(1)
         answer = merged.tokenizer.decode([new])
         if new != old and margin >= MIN_MARGIN and _is_printable(answer):
             found.append(Probe(prompt=prompt, answer=answer, margin=margin))
