@@ -2,9 +2,11 @@
 back with reason and evidence, a healthy one is promoted, and the rollout itself loses no request.
 
 Each has a LoRADeployment of its own and all of them run side by side, as they would in a shared cluster; a test waits for the end of one.
+Before them one whose figures are bad and not its answers (T16).
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,7 +16,9 @@ import pytest
 
 from devcluster.cluster import Cluster
 from tests.e2e.conftest import CI_FACTOR, Wait, read, wait_for
-from tests.e2e.simulated import deployment, host, serves
+from tests.e2e.played_prometheus import BAD, PlayedPrometheus, well
+from tests.e2e.served import Served, serving
+from tests.e2e.simulated import at, deployment, host, serves
 from tests.e2e.test_bad_input import adapter, has
 from tests.e2e.traffic import Traffic
 
@@ -78,6 +82,66 @@ def wanted(namespace: str, answer: str, *, of: str, arguments: tuple[str, ...] =
     )
     manifest["spec"]["runtime"]["args"] = ["--answer", answer, "--latency", LATENCY, *arguments]
     return manifest
+
+
+def test_figures_that_are_none_hold_the_weight_until_there_are_some_t16(cluster: Cluster, namespace: str) -> None:
+    steps: list[Json] = [{"setWeight": 50}, {"analyse": {"seconds": 1}}, {"pause": {}}, {"analyse": {"seconds": 1}}]
+    one = Served(cluster, namespace=namespace, name="unmeasured", replicas=1)
+    with PlayedPrometheus(cluster) as prometheus, serving(one) as served, served.watched() as truth:
+        before = served.stable
+        prometheus.answer, _ = BAD["nothing"]
+        answer = served.next(steps=steps, analysis=asking(prometheus.address))
+        served.until(at("Stepping", sub="Analyse", index=1), seconds=90)
+        for kind in BAD:
+            status = unmeasured(served, prometheus, kind)
+            assert (status["phase"], status["step"]["index"], status["candidate"]["weight"]) == ("Stepping", 1, 50)
+        candidate = status["candidate"]["revision"]
+        assert truth.weights_of(candidate) == [0, 50]
+        prometheus.answer = well
+        status = served.paused()
+        assert status["analysis"]["verdict"] == "Pass"
+        status = unmeasured(served, prometheus, "the user's query is NaN")
+        assert status["phase"] == "Paused", "what was good once is good no more"
+        served.ask("promote")
+        served.until(at("Stepping", sub="Analyse", index=3))
+        status = unmeasured(served, prometheus, "NaN")
+        assert (status["phase"], status["stable"]["revision"]) == ("Stepping", before)
+        assert truth.weights_of(candidate) == [0, 50]
+        prometheus.answer = well
+        served.promoted(answer, before=before)
+    assert truth.weights_of(candidate) == [0, 50, 100]
+    assert served.load.seen.answers["v2"] > 0
+    served.delete("loradeployment", served.name, "--wait=false")
+
+
+def asking(address: str) -> Json:
+    """An analysis that looks every second, by the operator's own figure and by one of the user."""
+    metrics = [{"name": "error-rate", "builtin": "errorRate"}, {"name": "sales", "query": 'sales{s="{{variant}}"}'}]
+    return {
+        "intervalSeconds": 1,
+        "source": {"prometheus": {"address": address}},
+        "minCandidateRequests": 50,
+        "metrics": metrics,
+    }
+
+
+def unmeasured(served: Served, prometheus: PlayedPrometheus, kind: str) -> Json:
+    """The status once the operator has said of several such answers what they are."""
+    prometheus.answer, says = BAD[kind]
+    looks = prometheus.looks
+    started = time.monotonic()
+
+    def told(found: Json) -> bool:
+        analysis = found["status"].get("analysis", {})
+        bad = analysis.get("verdict") == "InsufficientData" and says in analysis["message"]
+        return bad and prometheus.looks >= looks + 3
+
+    status = served.until(told, seconds=60)
+    passed = next(c for c in status["conditions"] if c["type"] == "AnalysisPassed")
+    assert (passed["status"], passed["reason"]) == ("Unknown", "InsufficientData")
+    assert says in passed["message"]
+    print(f"{kind}: after {time.monotonic() - started:.1f} s {passed['message']}")  # noqa: T201 (pytest shows it with -s)
+    return status
 
 
 @pytest.fixture(scope="module")

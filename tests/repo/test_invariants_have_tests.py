@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| (T\d+) \| (.+) \| (.+) \| (.+) \|$", flags=re.MULTILINE)
 TEST = re.compile(r"`(test_\w+)`")
 DEFINED = re.compile(r"^(?:async )?def (test_\w+)\(", flags=re.MULTILINE)
-OPEN = {("T16", "devcluster"), ("T28", "devcluster")}
+OPEN = {("T28", "devcluster")}
 
 
 def rows() -> dict[str, dict[str, list[str]]]:

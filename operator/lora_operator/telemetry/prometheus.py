@@ -66,7 +66,7 @@ async def _counters(session: aiohttp.ClientSession, asked: Collect) -> Figures:
     for target in asked.targets:
         counters = counters_of(by_pod.get(target.pod, ()), handlers=target.handlers)
         if counters is None:
-            problems.append(f"{asked.prometheus} has no request metrics of pod {target.pod}")
+            problems.append(f"{asked.prometheus} has no request metrics of pod {target.pod}, or not as numbers")
         else:
             readings[target.pod] = Reading(revision=target.revision, counters=counters, created=target.created)
     return Figures(readings=readings, problems=tuple(problems))

@@ -61,7 +61,7 @@ async def _read_pod(session: aiohttp.ClientSession, target: Target, turns: async
     except Unread as error:
         return str(error)
     if counters is None:
-        return f"{target.address} has none of vLLM's request metrics"
+        return f"{target.address} has none of vLLM's request metrics, or not as numbers"
     return Reading(revision=target.revision, counters=counters, created=target.created)
 
 

@@ -251,7 +251,22 @@ def test_t16_a_query_that_answers_nothing_is_no_figure() -> None:
     for look in range(40):
         world.pods(counters(10 * look), counters(10 * look), values={"sales": {Variant.STABLE: 3.0}})
     found, message = world.say()
-    assert (found, "nothing measured yet" in message) == (Verdict.INSUFFICIENT_DATA, True)
+    assert (found, "no figures of both versions yet" in message) == (Verdict.INSUFFICIENT_DATA, True)
+
+
+def test_a_query_that_falls_silent_is_no_success_whatever_it_said_before_t16() -> None:
+    world = World(spec(SALES, **PROMETHEUS, minCandidateRequests=10))
+    for look in range(40):
+        values = {"sales": {Variant.STABLE: 3.0, Variant.CANDIDATE: 3.0}}
+        world.pods(counters(10 * look), counters(10 * look), values=values)
+    assert world.say()[0] is Verdict.PASS
+    assert stays_fresh(world.known, interval=10, now=world.at)
+    for look in range(40, 48):
+        answer = {"sales": {Variant.STABLE: 3.0}}
+        world.pods(counters(10 * look), counters(10 * look), values=answer, problems=("sales of candidate: nan",))
+    assert not stays_fresh(world.known, interval=10, now=world.at)
+    found, message = world.say(fresh=False)
+    assert (found, message.endswith("; sales of candidate: nan")) == (Verdict.INSUFFICIENT_DATA, True)
 
 
 def test_a_stored_comparison_is_the_same_and_another_ones_is_not_taken() -> None:

@@ -119,6 +119,13 @@ def test_engines_of_one_pod_are_added_up_and_broken_lines_left_out() -> None:
     assert found.in_flight == 0
 
 
+ANSWERED = [series("http_requests_total", 40, handler="/v1/chat/completions", status="2xx")]
+
+
+def failed(value: float) -> Series:
+    return series("http_requests_total", value, handler="/v1/chat/completions", status="5xx")
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -126,6 +133,8 @@ def test_engines_of_one_pod_are_added_up_and_broken_lines_left_out() -> None:
         pytest.param([series("process_cpu_seconds_total", 3)], id="names of something else"),
         pytest.param([series("vllm:num_requests_running", 3)], id="gauges alone"),
         pytest.param([series("vllm:request_success_total", math.nan)], id="T16: not a number"),
+        pytest.param([*ANSWERED, failed(math.nan)], id="T16: errors that are no number"),
+        pytest.param([*ANSWERED, failed(math.inf)], id="infinitely many errors"),
     ],
 )
 def test_a_page_that_counts_no_request_is_no_figure_at_all(lines: list[Series]) -> None:

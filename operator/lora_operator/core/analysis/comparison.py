@@ -79,7 +79,7 @@ class Comparison:
     source: str = ""  # who counts the requests
     since: datetime | None = None  # first scrape; None: there was none
     at: datetime | None = None  # last scrape
-    measured_at: datetime | None = None  # last scrape that read both versions
+    measured_at: datetime | None = None  # last scrape that read both versions, and each query of both
     seconds: float = 0.0  # length of all windows
     stage: str = ""
     readings: Mapping[str, Reading] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Comparison:
 def folded(known: Comparison, sample: Sample, *, spec: AnalysisSpec, share: float | None) -> Comparison:
     """The sums after one more scrape. `share`: of the requests that the candidate should get; None: nothing stands still."""
     readings = {pod: r for pod, r in sample.readings.items() if r.revision in (known.stable, known.candidate)}
-    seen = {reading.revision for reading in readings.values()}
+    whole = _whole(known, sample, readings, spec=spec)
     window = _window(known, readings)
     stays = bool(sample.stage) and known.stage == sample.stage
     first = known.since is None
@@ -108,7 +108,7 @@ def folded(known: Comparison, sample: Sample, *, spec: AnalysisSpec, share: floa
         known,
         since=known.since or sample.at,
         at=sample.at,
-        measured_at=sample.at if {known.stable, known.candidate} <= seen else known.measured_at,
+        measured_at=sample.at if whole else known.measured_at,
         seconds=known.seconds + (0.0 if known.at is None else (sample.at - known.at).total_seconds()),
         stage=sample.stage,
         readings={**known.readings, **readings} if sample.problems else readings,
@@ -132,6 +132,13 @@ def events_of(metric: Metric, counters: Counters, *, edge: float | None) -> tupl
         return counters.errors, counters.requests
     times = counters.time(metric.of)
     return (0.0, 0.0) if edge is None else (times.slower(edge), times.total)
+
+
+def _whole(known: Comparison, sample: Sample, readings: Mapping[str, Reading], *, spec: AnalysisSpec) -> bool:
+    """Whether the scrape says something of both versions, counters and every query: a query that falls silent is silence too."""
+    counted = {known.stable, known.candidate} <= {reading.revision for reading in readings.values()}
+    answers = (sample.values.get(metric.name, {}) for metric in spec.metrics if metric.query)
+    return counted and all(set(Variant) <= answer.keys() for answer in answers)
 
 
 def _window(known: Comparison, readings: Mapping[str, Reading]) -> Pair:
@@ -201,7 +208,7 @@ def _speeds(window: Pair, seconds: float, *, share: float) -> dict[Variant, floa
 
 
 def _with_values(known: MetricSums, metric: Metric, values: Mapping[Variant, float], *, ratio: float) -> MetricSums:
-    if not {Variant.STABLE, Variant.CANDIDATE} <= values.keys():
+    if not set(Variant) <= values.keys():
         return known
     stable, candidate = values[Variant.STABLE], values[Variant.CANDIDATE]
     better = candidate - stable if metric.higher_is_better else stable - candidate

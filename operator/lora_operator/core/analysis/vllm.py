@@ -27,9 +27,13 @@ NAMES = (_HTTP, _FINISHED, *_WAITING, *_BUCKETS)
 
 
 def counters_of(series: Iterable[Series], *, handlers: Iterable[str]) -> Counters | None:
-    """What one pod has counted; None when it says nothing that we know. `handlers`: the runtime's own paths that count."""
-    known = [line for line in series if line.name in NAMES and math.isfinite(line.value)]
-    if not any(line.name in (_HTTP, _FINISHED) or line.name in _BUCKETS for line in known):
+    """What one pod has counted; None when it says nothing that we know. `handlers`: the runtime's own paths that count.
+
+    A counter that is no number spoils the page: without that line there would be fewer requests or errors than there were.
+    """
+    known = [line for line in series if line.name in NAMES]
+    counting = [line for line in known if line.name not in _WAITING]
+    if not counting or not all(math.isfinite(line.value) for line in counting):
         return None
     paths = frozenset(handlers)
     http = [line for line in known if line.name == _HTTP and line.labels.get("handler") in paths]
@@ -38,7 +42,7 @@ def counters_of(series: Iterable[Series], *, handlers: Iterable[str]) -> Counter
     return Counters(
         requests=sum(line.value for line in counted),
         errors=sum(line.value for line in counted if _failed(line)),
-        in_flight=sum(line.value for line in known if line.name in _WAITING),
+        in_flight=sum(line.value for line in known if line.name in _WAITING and math.isfinite(line.value)),
         times={
             of: histogram
             for name, of in _BUCKETS.items()
