@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +62,9 @@ def _version_flags() -> str:
 PROGRAMS = (_GoProgram("kubebox", flags=(_version_flags(),)), _GoProgram("coredns"), _GoProgram("pause"))
 
 
-def install_packages(*, say: Say) -> None:
+def install_packages(*, say: Say, packages: Mapping[str, str] = PACKAGES) -> None:
     """apt-get what is missing (Debian 12)."""
-    missing = [package for path, package in PACKAGES.items() if not Path(path).exists()]
+    missing = [package for path, package in packages.items() if not Path(path).exists()]
     if not missing:
         return
     if shutil.which("apt-get") is None:

@@ -24,7 +24,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from devcluster.cluster import Cluster
-from tests.e2e.operator_process import NAME, SYSTEM
+from tests.e2e.operator_process import patch_pod
 
 __all__ = ["ApiProxy", "Write", "in_between"]
 
@@ -130,18 +130,12 @@ def in_between(cluster: Cluster) -> Iterator[ApiProxy]:
         variables = {"KUBERNETES_SERVICE_HOST": SERVER_NAME, "KUBERNETES_SERVICE_PORT": str(proxy.port)}
         aliases = [{"ip": cluster.instance.host_side, "hostnames": [SERVER_NAME]}]
         try:
-            _patch(cluster, env=[{"name": name, "value": value} for name, value in variables.items()], aliases=aliases)
+            env = [{"name": name, "value": value} for name, value in variables.items()]
+            patch_pod(cluster, container={"env": env}, pod={"hostAliases": aliases})
             yield proxy
         finally:
-            _patch(cluster, env=[{"name": name, "$patch": "delete"} for name in variables], aliases=None)
-
-
-def _patch(cluster: Cluster, *, env: list[Json], aliases: list[Json] | None) -> None:
-    """Of the operator's pod; waits for one that is made so."""
-    pod = {"hostAliases": aliases, "containers": [{"name": "operator", "env": env}]}
-    body = json.dumps({"spec": {"template": {"spec": pod}}})
-    cluster.kubectl("patch", "deployment", NAME, "-n", SYSTEM, "--type=strategic", "-p", body)
-    cluster.kubectl("rollout", "status", "deployment", NAME, "-n", SYSTEM, "--timeout=180s")
+            env = [{"name": name, "$patch": "delete"} for name in variables]
+            patch_pod(cluster, container={"env": env}, pod={"hostAliases": None})
 
 
 def _write(request: web.Request, answer: Json) -> Write | None:

@@ -12,7 +12,17 @@ from devcluster.cluster import Cluster
 from tests.e2e.api import connect
 from tests.e2e.conftest import CI_FACTOR
 
-__all__ = ["NAME", "PODS", "SYSTEM", "kill", "lease_holder", "operator_pods", "process_of", "start_another"]
+__all__ = [
+    "NAME",
+    "PODS",
+    "SYSTEM",
+    "kill",
+    "lease_holder",
+    "operator_pods",
+    "patch_pod",
+    "process_of",
+    "start_another",
+]
 
 Json = dict[str, Any]
 SYSTEM, NAME = "lora-system", "lora-operator"
@@ -32,6 +42,14 @@ def lease_holder(cluster: Cluster) -> str:
     """Name of the pod that leads; empty when nobody does."""
     with connect(cluster) as http:
         return str(http.get(LEASE).json()["spec"].get("holderIdentity") or "")
+
+
+def patch_pod(cluster: Cluster, *, container: Json, pod: Json) -> None:
+    """Changes the template by a strategic merge; waits for a pod that is made so."""
+    spec = {**pod, "containers": [{"name": "operator", **container}]}
+    body = json.dumps({"spec": {"template": {"spec": spec}}})
+    cluster.kubectl("patch", "deployment", NAME, "-n", SYSTEM, "--type=strategic", "-p", body)
+    cluster.kubectl("rollout", "status", "deployment", NAME, "-n", SYSTEM, "--timeout=180s")
 
 
 def process_of(pods: list[str], *, seconds: float = 60) -> int:
