@@ -6,8 +6,7 @@ the safety items, measured in the same run and asserted); everything else is as 
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from lora_job.cli import run
-from lora_job.validate import pipeline
 from lora_job.validate.gates import Name, Status
-from lora_job.validate.options import DEFAULT_TEST_QUERY_COUNT
-from lora_job.validate.selection import Mode, depth_of, select
-from lora_job.validate.suite import Suite, SuiteSet, load
 
 from . import trained_adapters
 from .conftest import CACHE, EXAMPLE, merge
@@ -35,7 +30,6 @@ from .tiny import Tiny
 
 pytestmark = pytest.mark.engine
 MIN_SCORE, MIN_SAFETY_SCORE = 0.2, 0.3
-HELD_OUT = Path(__file__).with_name("held_out_quality.jsonl")
 
 
 def validated(
@@ -100,28 +94,6 @@ def test_a_well_trained_adapter_passes_every_gate_as_shipped(base_model: Path, s
     code, report = validated(model, base=base_model, adapter=adapter, report=scratch / "v.json")
     assert code == 0
     assert_passed_with_its_effect_seen(report, basic=40, domain=112)
-
-
-def not_asked_by_default(extra: Iterable[Path]) -> SuiteSet:
-    """The suites without what mode basic draws of them, but for the texts; all prompts for whole answers are drawn, so that others were
-    written here.
-    """
-    drawn = select(load(()).items, depth=depth_of(Mode.BASIC, test_query_count=DEFAULT_TEST_QUERY_COUNT))
-    known = {item.origin.id for items in drawn.values() for item in items if item.origin.suite is not Suite.DRIFT}
-    suite = load((*extra, HELD_OUT))
-    return replace(suite, items=tuple(item for item in suite.items if item.origin.id not in known))
-
-
-@pytest.mark.full
-def test_a_well_trained_adapter_passes_every_gate_on_items_that_its_recipe_was_not_chosen_by(
-    base_model: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "load", not_asked_by_default)
-    adapter = trained_adapters.adapter("careful", base=base_model, folder=CACHE / "adapters")
-    model = merge(base_model, adapter, scratch / "careful")
-    code, report = validated(model, base=base_model, adapter=adapter, report=scratch / "v.json")
-    assert code == 0
-    assert_passed_with_its_effect_seen(report, basic=23, domain=79)
 
 
 def test_half_of_the_scale_is_caught_by_weights_and_by_predictions(
