@@ -30,6 +30,7 @@ __all__ = ["ApiProxy", "Write", "in_between"]
 
 Json = dict[str, Any]
 SERVER_NAME = "kubernetes.default.svc"
+SSL_SHUTDOWN_SECONDS = 1  # for a goodbye that a killed operator never says
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 TARGET = re.compile(r"/apis?/.+?/namespaces/(?P<namespace>[^/]+)/(?P<resource>[^/]+)(/(?P<name>[^/]+))?(/(?P<sub>.+))?")
 OF_ONE_CONNECTION = frozenset({"connection", "host", "keep-alive", "transfer-encoding"})
@@ -88,12 +89,16 @@ class ApiProxy:
         await self._runner.setup()
         own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         own.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
-        await web.TCPSite(self._runner, self._instance.host_side, 0, ssl_context=own).start()
-        self.port = self._runner.addresses[0][1]
+        self._server = await self._loop.create_server(
+            self._runner.server, self._instance.host_side, 0, ssl=own, ssl_shutdown_timeout=SSL_SHUTDOWN_SECONDS
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
+        self._server.close()
         await self._runner.cleanup()
         await self._api.close()
+        await asyncio.sleep(2 * SSL_SHUTDOWN_SECONDS)  # until the loop has closed those connections: it ends after this
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         asked = self._api.request(
