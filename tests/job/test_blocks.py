@@ -87,4 +87,4 @@ def test_a_merge_holds_a_few_chunks_for_each_worker_whatever_the_size_of_the_mod
     write_layers(place, {layer: (512 + 384 * (layer % 5), 1024 + 64 * layer) for layer in range(30)})
     arguments = [*place.arguments("merge"), "--workers", "2"]
     ran = subprocess.run([sys.executable, "-c", GROWTH, *arguments], capture_output=True, text=True, check=True)
-    assert int(ran.stdout.splitlines()[-1]) <= 25e6
+    assert int(ran.stdout.splitlines()[-1]) <= 20e6
