@@ -30,8 +30,8 @@ __all__ = ["Check", "check_of", "wrong"]
 PROJECTION_SLACK = 5.0
 # float32 sums of a check itself are good to about 1e-6 of what is summed.
 SUM_NOISE = 2e-6
-BLOCK_ELEMENTS = 2**17
-"""512 KiB of float32: what a check calculates from stays in a core's cache."""
+BLOCK_ELEMENTS = 2**16
+"""256 KiB of float32: what a check calculates from stays in a core's cache."""
 # Masks that older checkpoints store (GPT-2, GPT-J, GPT-Neo, GPT-NeoX): in float16 the value for "never" is -Inf, and it is no weight.
 MASKS = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
@@ -59,7 +59,7 @@ def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Chec
     if step.is_plain_copy:
         return _SameBytes(step, sources.origin_rows(step))
     if step.operation is Operation.LORA and not step.elementwise:
-        return _Projected(step, sources.origin_rows(step), deltas=deltas, seed=seed, sources=sources)
+        return _Projected(step, sources.origin_rows(step), deltas=deltas, seed=seed)
     trims = TrimProof()
     exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=trims.load)
     return _Recalculated(step, exact, trims=trims) if step.terms else _SameNumbers(step, exact)
@@ -150,7 +150,7 @@ class _Recalculated:
 class _Projected:
     """Sums that a wrong delta cannot satisfy, at the cost of one vector."""
 
-    def __init__(self, step: Step, reader: Reader, *, deltas: Deltas, seed: int, sources: Sources) -> None:
+    def __init__(self, step: Step, reader: Reader, *, deltas: Deltas, seed: int) -> None:
         self._step, self._reader = step, reader
         self._columns = matrix_shape(step.shape)[1]
         # Another seed for each tensor would need a digest of its name; one vector per width is as good.
@@ -160,21 +160,15 @@ class _Projected:
         self._residual = 0.0
         self._magnitude = 0.0
         self._moved = 0.0
-        size = max(BLOCK_ELEMENTS, self._columns)
-        self._new = sources.take(size * torch.float32.itemsize).view(torch.float32)
-        self._old = sources.scratch(size, torch.float32)
 
     def look(self, new: torch.Tensor, start: int, end: int) -> None:
         before = self._reader.read(start, end)
         after = new.view(TORCH[self._step.dtype]).view(before.shape)
         # Some rows at a time: what is calculated from them stays in the cache.
         for first, last in blocks(start, end, columns=self._columns, elements=BLOCK_ELEMENTS):
-            some = slice(first - start, last - start)
-            change, old = (
-                _widened(rows[some], into=buffer) for rows, buffer in ((after, self._new), (before, self._old))
-            )
+            change = after[first - start : last - start].to(torch.float32, copy=True)
             self._magnitude += _square(change)
-            change.sub_(old)
+            change.sub_(before[first - start : last - start])
             self._moved += _square(change)
             difference = (change @ self._signs).double() - self._expected[first:last]
             self._residual += float(torch.dot(difference, difference))
@@ -195,11 +189,6 @@ class _Projected:
             raise wrong(
                 self._step, f"(W'−W)x is {self._residual**0.5:.6g} away from Δx, expected at most {allowed:.3g}"
             )
-
-
-def _widened(rows: torch.Tensor, *, into: torch.Tensor) -> torch.Tensor:
-    """In the buffer's dtype. Left to torch, a sum of two dtypes makes such a copy each time, in fresh memory."""
-    return into[: rows.numel()].view(rows.shape).copy_(rows)
 
 
 def _square(values: torch.Tensor) -> float:

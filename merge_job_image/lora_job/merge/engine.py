@@ -25,7 +25,7 @@ from lora_job.merge.operations import Calculated, LoadDelta, calculate, working_
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.rounding import TORCH
 from lora_job.merge.strategies.load import load_delta
-from lora_job.merge.stream import CHUNK_BYTES, Place, Scratch, Sources, chunks, matrix_shape, write_at
+from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
 from lora_job.merge.writeback import begin_writeback
 from lora_job.outcome import Infrastructure, Refused, Terminated
 from lora_job.reasons import Reason
@@ -115,7 +115,7 @@ class Writer:
         calculation = calculate(step, sources=sources, deltas=self._deltas, dtype=working_dtype(step), load=self._load)
         encoding = begin(step)
         sink = _Sink(output, layout)
-        sums = None if step.encoding else _Sums(step, delta=calculation.change_norm(), scratch=sources.scratch)
+        sums = None if step.encoding else _Sums(step, delta=calculation.change_norm())
         columns = matrix_shape(step.shape)[1]
         for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype], multiple=encoding.row_multiple):
             self._check()
@@ -160,9 +160,8 @@ class _Sink:
 class _Sums:
     """What rounding to the stored dtype does to a tensor, while its rows are in the processor's cache."""
 
-    def __init__(self, step: Step, *, delta: float | None, scratch: Scratch) -> None:
+    def __init__(self, step: Step, *, delta: float | None) -> None:
         """`delta`: its norm where it is known without a dense pass, otherwise it is summed up here."""
-        self._scratch = scratch
         self._step = step
         self._delta = delta
         self._has_delta = self._moved = False
@@ -182,8 +181,7 @@ class _Sums:
             self._changed += _square(after - before)
         # One changed number is enough to know, and it is among the first.
         self._moved = self._moved or bool((before != result).any())
-        # Left to torch, a difference of two dtypes makes such a copy too, in fresh memory.
-        after.sub_(self._scratch(result.numel(), after.dtype).copy_(result.view(-1)))
+        after.sub_(result)
         self._lost += _square(after)
 
     def figures(self) -> StepFigures | None:

@@ -5,7 +5,7 @@ depend on the number of workers.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,7 +27,6 @@ __all__ = [
     "OpenFiles",
     "Place",
     "Reader",
-    "Scratch",
     "Sources",
     "chunks",
     "matrix_shape",
@@ -37,8 +36,6 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 2**20
-Scratch = Callable[[int, torch.dtype], torch.Tensor]
-"""So many elements to write over; valid until somebody asks again."""
 
 
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
@@ -107,7 +104,6 @@ class OpenFiles:
     def __init__(self, *, take: Take = fresh) -> None:
         """`take`: where the memory comes from that rows are read into."""
         self._open: dict[Path, int] = {}
-        self._scratch = torch.empty(0, dtype=torch.uint8)
         self.take = take
 
     def __enter__(self) -> Self:
@@ -119,13 +115,6 @@ class OpenFiles:
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
-
-    def scratch(self, count: int, dtype: torch.dtype) -> torch.Tensor:
-        """So many elements to write over; valid until somebody asks again."""
-        size = count * dtype.itemsize
-        if self._scratch.numel() < size:
-            self._scratch = self.take(size)
-        return self._scratch[:size].view(dtype)
 
     def place(self, header: Header, entry: Entry) -> "Place":
         """Where a tensor is."""

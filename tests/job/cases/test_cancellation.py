@@ -14,7 +14,6 @@ from lora_job.merge.factors import Factors, LowRank, Stacked
 from lora_job.merge.operations.cancellation import Cancellation
 from lora_job.merge.operations.lora import Lora
 from lora_job.merge.rounding import round_once, ulp_distance
-from lora_job.merge.stream import OpenFiles
 from tests.job.models import BASE_NAME, write_adapter, write_wide_adapter, write_wide_base
 
 pytestmark = pytest.mark.engine
@@ -47,11 +46,7 @@ def in_float32(exact: Factors) -> Factors:
 def merged(stored: torch.Tensor, exact: Factors, *, height: int, mends: bool) -> torch.Tensor:
     """By chunks of `height` rows, not rounded yet."""
     delta: Any = in_float32(exact)
-    mending = (
-        Cancellation(delta.float32_error(), exact=lambda: exact, stored=stored.dtype, scratch=OpenFiles().scratch)
-        if mends
-        else None
-    )
+    mending = Cancellation(delta.float32_error(), exact=lambda: exact, stored=stored.dtype) if mends else None
     rows: Any = Stored(stored)
     lora = Lora(rows, delta=delta, dtype=torch.float32, take=fresh, cancellation=mending)
     places = [(start, min(ROWS, start + height)) for start in range(0, ROWS, height)]
@@ -86,7 +81,7 @@ def test_a_delta_of_zeros_is_not_looked_at() -> None:
         raise AssertionError("nothing has to be calculated again")
 
     error = in_float32(factors).float32_error()
-    cancellation = Cancellation(error, exact=never, stored=stored.dtype, scratch=OpenFiles().scratch)
+    cancellation = Cancellation(error, exact=never, stored=stored.dtype)
     cancellation.mend(stored.float(), before=stored, start=0)
 
 

@@ -13,9 +13,8 @@ from lora_job.reasons import Reason
 
 __all__ = ["Encoder", "Encoding", "Piece", "Plain", "check_finite"]
 
-PIECE_BYTES = 2**19
-"""Of numbers before they are rounded: they and what rounding needs stay in a core's cache, and are no further chunks in memory. Half of it
-costs a tenth more processor time, in calls and in waiting for the interpreter."""
+PIECE_BYTES = 2**18
+"""Of numbers before they are rounded: they and what rounding needs stay in a core's cache, and are no further chunks in memory."""
 Shape = tuple[int, ...]
 
 

@@ -23,7 +23,7 @@ from lora_job.merge.operations.whole import Whole
 from lora_job.merge.plan import Operation, Step
 from lora_job.merge.rounding import TORCH
 from lora_job.merge.strategies.load import load_delta, load_sum
-from lora_job.merge.stream import Scratch, Sources
+from lora_job.merge.stream import Sources
 
 __all__ = ["Calculated", "Calculation", "LoadDelta", "calculate", "working_dtype"]
 
@@ -49,9 +49,7 @@ def calculate(
     match step.operation:
         case Operation.LORA:
             delta = load(step, deltas, dtype=dtype)
-            cancellation = (
-                _cancellation(step, delta, deltas, scratch=sources.scratch) if dtype is torch.float32 else None
-            )
+            cancellation = _cancellation(step, delta, deltas) if dtype is torch.float32 else None
             return Lora(reader, delta=delta, dtype=dtype, take=sources.take, cancellation=cancellation)
         case Operation.DORA:
             return Dora(step, reader, deltas=deltas, dtype=dtype, take=sources.take)
@@ -61,9 +59,7 @@ def calculate(
             return Whole(reader)
 
 
-def _cancellation(step: Step, delta: Delta, deltas: Deltas, *, scratch: Scratch) -> Cancellation | None:
+def _cancellation(step: Step, delta: Delta, deltas: Deltas) -> Cancellation | None:
     error = delta.float32_error()
     exact = partial(load_sum, step, deltas, dtype=torch.float64)
-    if error is None:
-        return None
-    return Cancellation(error, exact=exact, stored=TORCH[step.dtype], scratch=scratch)
+    return None if error is None else Cancellation(error, exact=exact, stored=TORCH[step.dtype])

@@ -12,12 +12,11 @@ import torch
 
 from lora_job.merge.factors import Factors
 from lora_job.merge.rounding import round_to_odd, significant_bits
-from lora_job.merge.stream import Scratch
 
 __all__ = ["Cancellation"]
 
-BLOCK_ELEMENTS = 2**17
-"""512 KiB of float32: looked through while a core's cache holds them."""
+BLOCK_ELEMENTS = 2**16
+"""256 KiB of float32: looked through while a core's cache holds them."""
 AT_ONCE = 2**18
 """Numbers of float64 factors gathered at a time."""
 
@@ -25,13 +24,10 @@ AT_ONCE = 2**18
 class Cancellation:
     """Of one tensor. `error`: by row, what float32 may be off by; `exact` loads Δ in float64; `stored`: the dtype that comes after."""
 
-    def __init__(
-        self, error: torch.Tensor, *, exact: Callable[[], Factors], stored: torch.dtype, scratch: Scratch
-    ) -> None:
+    def __init__(self, error: torch.Tensor, *, exact: Callable[[], Factors], stored: torch.dtype) -> None:
         self._least = error * 2.0 ** (significant_bits(stored) + 1)
         self._load = exact
         self._exact: Factors | None = None
-        self._scratch = scratch
 
     def mend(self, after: torch.Tensor, *, before: torch.Tensor, start: int) -> None:
         """Overwrites elements of `after` (float32), whose first row is `start`, that are too small with what rounds as the float64 sum
@@ -51,18 +47,10 @@ class Cancellation:
             mended[some] = round_to_odd(exact)
 
     def _too_small(self, after: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
-        """Their places, counted through all rows. numpy looks for places several times faster than torch does, and compares with one bound
-        faster than with one for each row: what the largest of some rows lets through is then held against its own.
-        """
-        columns, bounds = after.shape[1], least.numpy()
-        height = max(1, BLOCK_ELEMENTS // max(1, columns))
-        small = np.empty(min(height, len(after)) * columns, dtype=np.bool_)
+        """Their places, counted through all rows. numpy looks for places several times faster than torch does."""
+        height = max(1, BLOCK_ELEMENTS // max(1, after.shape[1]))
         found = []
         for first in range(0, len(after), height):
-            size, bound = after[first : first + height].numpy().reshape(-1), bounds[first : first + height]
-            sizes = self._scratch(len(size), torch.float32).numpy()
-            np.less(np.abs(size, out=sizes), bound.max(), out=small[: len(size)])
-            places = np.flatnonzero(small[: len(size)])
-            places = places[sizes[places] < bound[places // columns]]
-            found.append(places + first * columns)
+            size, bound = after[first : first + height].abs(), least[first : first + height].unsqueeze(1)
+            found.append(np.flatnonzero(size.numpy() < bound.numpy()) + first * after.shape[1])
         return torch.from_numpy(np.concatenate(found)) if found else torch.empty(0, dtype=torch.int64)
