@@ -111,7 +111,7 @@ def test_revision_3_during_2_during_1_ends_with_1_and_3_t10(served: Served) -> N
     assert truth.longest(lambda weights, ready: bool(ready.get(second) and ready.get(third))) < SKEW
     left = read(served.cluster, "deployment", f"{served.name}-{second}", namespace=served.namespace)
     assert (left or {"spec": {"replicas": 0}})["spec"]["replicas"] == 0
-    assert served.pods(second) == []
+    served.soon(lambda: served.pods(second) == [], what="the second revision still has pods")
 
 
 def test_a_re_apply_and_edits_of_replicas_and_labels_move_no_weight_t11_t12_t21(served: Served) -> None:

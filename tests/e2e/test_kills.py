@@ -99,8 +99,16 @@ class Rollout:
             with killer:
                 served.declare("v2")
                 self.second = self._finish(seconds=seconds)
+            served.soon(
+                lambda: served.pods(self._gone) == [], what="the other revision still has pods", seconds=seconds
+            )
             served.soon(lambda: self.requests >= requests, what="too few requests", seconds=seconds)
         return killer
+
+    @property
+    def _gone(self) -> str:
+        """The revision that serves no more; its pods take their time to finish what they began."""
+        return self.second if self.case.is_aborted else self.first
 
     @property
     def requests(self) -> int:
@@ -123,12 +131,12 @@ class Rollout:
     def check(self) -> None:
         """The end, and the way to it."""
         status, truth, aborted = self.served.status, self.truth, self.case.is_aborted
-        serves_now, gone = (self.first, self.second) if aborted else (self.second, self.first)
+        serves_now = self.first if aborted else self.second
         assert self.served.load.seen.lost == ""
         assert [entry["result"] for entry in status["history"]] == [RESULT[aborted], "Succeeded"]
         assert (status["phase"], status["stable"]["weight"]) == ("Aborted" if aborted else "Stable", 100)
         assert self.served.weights == {serves_now: 100}
-        assert self.served.pods(gone) == []
+        assert self.served.pods(self._gone) == []
         assert {"step", "pause", "previous"} & set(status) == set()
         assert tuple(truth.weights_of(self.second)) == self.case.weights, "no step skipped or repeated"
         assert truth.longest(lambda weights, ready: any(not ready.get(one) for one in weights)) < SKEW, "T1"
