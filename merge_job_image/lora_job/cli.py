@@ -63,6 +63,11 @@ def verify(
     total = sum(fact.size for fact in facts)
     with Progress("verify", total=total, unit="B") as progress:
         found = combine(hash_files(facts, tick=progress.advance))
+    if expected is None:
+        raise Refused(
+            Reason.INVALID_OPTION,
+            f"{root} has no merge.json to compare with; its digest is {found}: name the one you expect with --digest",
+        )
     if found != expected:
         raise Refused(
             Reason.DIGEST_MISMATCH,
@@ -71,10 +76,11 @@ def verify(
     return Done(message=f"{root} has digest {found}", artifact={"digest": found, "sizeBytes": total})
 
 
-def _recorded_digest(root: Path) -> str:
+def _recorded_digest(root: Path) -> str | None:
+    """None: it is no merge's output, but a source, and nothing says what its digest was."""
     manifest = root / "merge.json"
     if not manifest.is_file():
-        raise Refused(Reason.INVALID_OPTION, f"{root} has no merge.json that records a digest: name it with --digest")
+        return None
     output = read_object(manifest, reason=Reason.INVALID_MANIFEST).get("output")
     recorded = output.get("digest") if isinstance(output, dict) else None
     if not isinstance(recorded, str):

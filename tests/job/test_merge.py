@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 from lora_job.cli import run
+from lora_job.digest import directory_digest
 from tests.job.models import BASE_NAME, CONFIG, factors, write_adapter, write_base
 
 pytestmark = pytest.mark.engine
@@ -124,6 +125,14 @@ def test_the_digest_of_the_manifest_is_what_verify_finds(base: Path, adapter: Pa
     assert run(["verify", str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "config.json").write_text("{}")
     assert run(["verify", str(tmp_path / "out")]) == 2
+
+
+def test_verify_tells_the_digest_of_a_source_and_takes_it_for_no_proof(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["verify", str(base)]) == 2
+    assert f"its digest is {directory_digest(base)}: name the one you expect with --digest" in capsys.readouterr().err
+    assert run(["verify", str(base), "--digest", directory_digest(base)]) == 0
 
 
 def test_the_same_build_is_adopted_and_another_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
