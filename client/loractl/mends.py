@@ -12,9 +12,7 @@ __all__ = ["Mend", "mend_of", "mends"]
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 ROW = re.compile(r"^\| `(?P<reason>[A-Za-z]+)` \| (?P<means>.*?) \| (?P<todo>.*?) \| (?P<heals>.*?) \|$", re.MULTILINE)
-REFUSED = (
-    "Correct the input and make a new LoRAAdapter, or mend the files in place and ask again with `loractl retry NAME`."
-)
+AGAIN = "Then make a new LoRAAdapter, or, if files were mended where they are, ask again with `loractl retry NAME`."
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,10 @@ def mends() -> dict[str, Mend]:
 
 
 def mend_of(reason: str, *, name: str, refused: bool = False) -> Mend:
-    """The row of a reason, its commands filled with the name; a Job's own words of refusal share one mend."""
-    known = mends().get(reason)
-    if known is None:
-        todo = REFUSED if refused else ""
-        known = Mend(reason=reason, means="", todo=todo, heals_itself=False)
-    return Mend(known.reason, known.means, known.todo.replace("NAME", name), known.heals_itself)
+    """The row of a reason, its commands filled with the name. `refused`: a Job said so, and has to be asked again.
+
+    The job image may be newer than this page and say a word that is not on it.
+    """
+    known = mends().get(reason, Mend(reason=reason, means="", todo="", heals_itself=False))
+    todo = f"{known.todo or 'Correct the input.'} {AGAIN}" if refused else known.todo
+    return Mend(known.reason, known.means, todo.replace("NAME", name), known.heals_itself)

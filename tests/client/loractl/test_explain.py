@@ -259,6 +259,12 @@ def test_a_mend_names_the_object_it_is_about() -> None:
     assert mend_of("Stable", name="x").todo == ""
 
 
+def test_a_refusal_is_mended_as_its_line_says_and_asked_again() -> None:
+    todo = mend_of("TruncatedFile", name="fin-v2", refused=True).todo
+    assert todo.startswith("Copy it again. Then make a new LoRAAdapter")
+    assert "`loractl retry fin-v2`" in todo
+
+
 def test_a_refusal_that_the_page_does_not_know_has_the_common_mend() -> None:
-    assert "loractl retry fin-v2" in mend_of("RankMismatch", name="fin-v2", refused=True).todo
-    assert mend_of("RankMismatch", name="fin-v2").todo == ""
+    assert "loractl retry fin-v2" in mend_of("SomethingNew", name="fin-v2", refused=True).todo
+    assert mend_of("SomethingNew", name="fin-v2").todo == ""
