@@ -3,12 +3,14 @@
 offset        ──┐ +1 h ┌─┐
                 └──────┘ └─── -1 h ─────────────────   the pod's wall clock
 weight  25 ──────────────────────────────► 50 ► 100
+looks           │   │    │
            │◄──────── 20 s, real ───────►│
 """
 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -16,6 +18,7 @@ from devcluster.cluster import Cluster
 from tests.e2e.conftest import CI_FACTOR
 from tests.e2e.served import Served, serving
 from tests.e2e.simulated import at
+from tests.e2e.test_idle import use
 from tests.e2e.test_invariants import restarts
 from tests.e2e.test_kills import deadlines
 from tests.e2e.test_operator import living_leader
@@ -51,6 +54,7 @@ def test_a_wall_clock_that_jumps_by_an_hour_neither_ends_nor_prolongs_a_pause_t2
             served.until(at("Stepping", **BAKES), seconds=90)
             for hours in OFFSETS:
                 clock.set(hours=hours)
+                looks_again(served)
             jumped = datetime.now(UTC)
             candidate = served.promoted(answer, before=before)["stable"]["revision"]
     (deadline,) = deadlines(truth.statuses)[BAKES["index"], BAKES["sub"]]
@@ -64,6 +68,13 @@ def test_a_wall_clock_that_jumps_by_an_hour_neither_ends_nor_prolongs_a_pause_t2
     now = lease(cluster)
     assert (now["holderIdentity"], now["leaseTransitions"], restarts(cluster, pod)) == (pod, transitions, starts)
     served.delete("loradeployment", served.name, "--wait=false")
+
+
+def looks_again(served: Served) -> None:
+    """Makes the operator look at it now: by itself it would look at the end of the pause, when the clock has been set back."""
+    before = use(served.cluster).reconciles
+    served.patch("loradeployment", {"metadata": {"labels": {"looked-at": uuid4().hex}}})
+    served.soon(lambda: use(served.cluster).reconciles > before, what="it was not looked at again", seconds=5)
 
 
 def raised(truth: Truth, revision: str, *, above: int) -> datetime:
