@@ -12,10 +12,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from lora_job.merge.engine import StepFigures
+from lora_job.merge import kernels
 from lora_job.merge.factors import Deltas
+from lora_job.merge.figures import StepFigures
 from lora_job.merge.operations import Calculation, calculate
 from lora_job.merge.plan import Operation, Step
+from lora_job.merge.rounded_sum import HALVES
 from lora_job.merge.rounding import TORCH, round_once
 from lora_job.merge.strategies.combined import blocks
 from lora_job.merge.strategies.load import load_sum
@@ -164,14 +166,23 @@ class _Projected:
     def look(self, new: torch.Tensor, start: int, end: int) -> None:
         before = self._reader.read(start, end)
         after = new.view(TORCH[self._step.dtype]).view(before.shape)
+        compiled = kernels.find() if before.dtype == after.dtype and self._step.dtype in HALVES else None
+        if compiled is not None:
+            found = compiled.compare(before, after, along=self._signs)
+            self._add(found.magnitude, found.moved, found.projected - self._expected[start:end])
+            return
         # Some rows at a time: what is calculated from them stays in the cache.
         for first, last in blocks(start, end, columns=self._columns, elements=BLOCK_ELEMENTS):
             change = after[first - start : last - start].to(torch.float32, copy=True)
-            self._magnitude += _square(change)
+            magnitude = _square(change)
             change.sub_(before[first - start : last - start])
-            self._moved += _square(change)
             difference = (change @ self._signs).double() - self._expected[first:last]
-            self._residual += float(torch.dot(difference, difference))
+            self._add(magnitude, _square(change), difference)
+
+    def _add(self, magnitude: float, moved: float, difference: torch.Tensor) -> None:
+        self._magnitude += magnitude
+        self._moved += moved
+        self._residual += float(torch.dot(difference, difference))
 
     def judge(self, figures: StepFigures | None) -> None:
         if figures is None:

@@ -10,7 +10,6 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,39 +18,23 @@ import torch
 from lora_job.merge.blocks import Blocks
 from lora_job.merge.encode import Piece, begin
 from lora_job.merge.factors import Deltas
+from lora_job.merge.figures import StepFigures, Sums
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import Layout, layout_of
-from lora_job.merge.operations import Calculated, LoadDelta, calculate, working_dtype
+from lora_job.merge.operations import LoadDelta, calculate, working_dtype
 from lora_job.merge.plan import ShardPlan, Step
-from lora_job.merge.rounding import TORCH
+from lora_job.merge.rounded_sum import RoundedSum
 from lora_job.merge.strategies.load import load_delta
 from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
 from lora_job.merge.writeback import begin_writeback
-from lora_job.outcome import Infrastructure, Refused, Terminated
+from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint
 
-__all__ = ["StepFigures", "Writer", "reserve"]
+__all__ = ["Writer", "reserve"]
 
 COPY_BYTES = 64 * 2**20
 Tick = Callable[[int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepFigures:
-    """What a merged tensor's rounding did, measured while it was in the processor's cache."""
-
-    delta: float
-    """‖Δ‖"""
-    moved: bool
-    """Whether any number changed."""
-    lost: float
-    """‖W'−(W+Δ)‖: what the output's dtype could not keep."""
-
-    @property
-    def retention(self) -> float | None:
-        """Share of the delta, in norm, that survived the rounding; None when there is no delta."""
-        return max(0.0, 1.0 - self.lost / self.delta) if self.delta > 0 else None
 
 
 Then = Callable[[Step, StepFigures | None], None]
@@ -113,10 +96,15 @@ class Writer:
             self._copy(sources.origin(step), output, layout.places[step.name], step.size)
             return None
         calculation = calculate(step, sources=sources, deltas=self._deltas, dtype=working_dtype(step), load=self._load)
+        sink, columns = _Sink(output, layout), matrix_shape(step.shape)[1]
+        compiled = RoundedSum.of(step, calculation)
+        if compiled is not None:
+            for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
+                self._check()
+                self._tick(sink.put(Piece(tensor=step.name, values=compiled.rows(start, end), start=start * columns)))
+            return compiled.figures()
         encoding = begin(step)
-        sink = _Sink(output, layout)
-        sums = None if step.encoding else _Sums(step, delta=calculation.change_norm())
-        columns = matrix_shape(step.shape)[1]
+        sums = None if step.encoding else Sums(step, delta=calculation.change_norm())
         for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype], multiple=encoding.row_multiple):
             self._check()
             calculated = calculation.rows(start, end)
@@ -155,57 +143,6 @@ class _Sink:
         view = memoryview(values.contiguous().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
         write_at(self._output, view, offset=self._layout.places[piece.tensor] + piece.start * values.element_size())
         return len(view)
-
-
-class _Sums:
-    """What rounding to the stored dtype does to a tensor, while its rows are in the processor's cache."""
-
-    def __init__(self, step: Step, *, delta: float | None) -> None:
-        """`delta`: its norm where it is known without a dense pass, otherwise it is summed up here."""
-        self._step = step
-        self._delta = delta
-        self._has_delta = self._moved = False
-        self._changed = self._lost = 0.0
-
-    def add(self, calculated: Calculated, result: torch.Tensor, *, place: int) -> None:
-        """Takes in what some elements, from `place` on, were rounded to; overwrites them in the rows."""
-        if calculated.before is None:
-            if not bool(torch.isfinite(result).all()):
-                raise _not_finite(self._step)
-            return
-        before, after = (
-            rows.view(-1)[place : place + result.numel()] for rows in (calculated.before, calculated.after)
-        )
-        self._has_delta = True
-        if self._delta is None:
-            self._changed += _square(after - before)
-        # One changed number is enough to know, and it is among the first.
-        self._moved = self._moved or bool((before != result).any())
-        after.sub_(result)
-        self._lost += _square(after)
-
-    def figures(self) -> StepFigures | None:
-        """None for a tensor without a delta."""
-        if not self._has_delta:
-            return None
-        # A result that is not finite is Inf or NaN away from what was calculated.
-        if not self._lost < float("inf"):
-            raise _not_finite(self._step)
-        delta = self._changed**0.5 if self._delta is None else self._delta
-        # Where nothing moved all of it is lost, also what is too small to be seen in the sum that was rounded.
-        return StepFigures(delta=delta, moved=self._moved, lost=self._lost**0.5 if self._moved else delta)
-
-
-def _not_finite(step: Step) -> Refused:
-    return Refused(
-        Reason.NOT_FINITE,
-        f"tensor {step.name}: the result holds NaN or Inf in {TORCH[step.dtype]}; "
-        "choose --dtype bfloat16 or float32 if its range is too small, otherwise base or adapter is damaged",
-    )
-
-
-def _square(values: torch.Tensor) -> float:
-    return float(torch.dot(values, values))
 
 
 def _copy_range(source: int, begin: int, output: int, position: int, size: int) -> int:

@@ -22,7 +22,7 @@ from lora_job.merge.stream import read_tensor
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 
-__all__ = ["Delta", "Deltas", "Factors", "LowRank", "Stacked", "check_factors", "load_ref"]
+__all__ = ["Delta", "Deltas", "Factors", "LowRank", "Part", "Stacked", "check_factors", "load_ref"]
 
 # B of fused experts has the expert fastest: it is turned once for all experts of a layer, not once for each.
 REMEMBERED = 4
@@ -61,6 +61,10 @@ class LowRank:
     left: torch.Tensor
     right: torch.Tensor
 
+    def parts(self, start: int, end: int) -> Iterator["Part"]:
+        """The matrices that some rows are of: this one."""
+        yield Part(factors=self, first=start, last=end, place=0)
+
     def rows(self, start: int, end: int) -> torch.Tensor:
         return self.left[start:end] @ self.right
 
@@ -96,22 +100,23 @@ class Stacked:
     left: torch.Tensor
     right: torch.Tensor
 
-    def _parts(self, start: int, end: int) -> Iterator[tuple[LowRank, int, int, int]]:
-        """(expert's factors, its first and last row, where that row is in the range)."""
+    def parts(self, start: int, end: int) -> Iterator["Part"]:
+        """The experts' matrices that some rows are of."""
         height = self.left.shape[1]
         place = start
         while place < end:
             expert, first = divmod(place, height)
             last = min(height, first + end - place)
-            yield LowRank(left=self.left[expert], right=self.right[expert]), first, last, place - start
+            factors = LowRank(left=self.left[expert], right=self.right[expert])
+            yield Part(factors=factors, first=first, last=last, place=place - start)
             place += last - first
 
     def rows(self, start: int, end: int) -> torch.Tensor:
-        return torch.cat([part.rows(first, last) for part, first, last, _ in self._parts(start, end)])
+        return torch.cat([part.factors.rows(part.first, part.last) for part in self.parts(start, end)])
 
     def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
-        for part, first, last, place in self._parts(start, end):
-            part.add_to(weights[place : place + last - first], first, last)
+        for part in self.parts(start, end):
+            part.factors.add_to(weights[part.place : part.place + part.height], part.first, part.last)
 
     def norm(self) -> float:
         left, right = self.left.double(), self.right.double()
@@ -133,6 +138,20 @@ class Stacked:
         """As of one matrix, from some of the experts."""
         few = range(0, len(self.left), -(-len(self.left) // SAMPLE_EXPERTS))
         return torch.cat([LowRank(left=self.left[one], right=self.right[one]).sample() for one in few])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Rows `first` to `last` of one matrix, which are those from `place` on of the range that was asked for."""
+
+    factors: LowRank
+    first: int
+    last: int
+    place: int
+
+    @property
+    def height(self) -> int:
+        return self.last - self.first
 
 
 Factors = LowRank | Stacked

@@ -25,8 +25,9 @@ from lora_job.merge.blocks import Blocks
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.device import choose_device, find_gpu, load_for, released
 from lora_job.merge.encode import quantized_plan
-from lora_job.merge.engine import StepFigures, Writer, reserve
+from lora_job.merge.engine import Writer, reserve
 from lora_job.merge.factors import Deltas, check_factors
+from lora_job.merge.figures import StepFigures
 from lora_job.merge.heap import keep_pages
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.memory import PeakMemory

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from lora_job.merge.engine import StepFigures
+from lora_job.merge.figures import StepFigures
 from lora_job.outcome import Infrastructure, Refused
 from lora_job.reasons import Reason
 

@@ -7,7 +7,6 @@ The same pass makes the digest of each tensor. A tensor is verified as soon as i
 the file's digest follows in a thread of its own. Files of an earlier run are verified in the same way, tensor by tensor.
 """
 
-import hashlib
 import math
 import re
 import threading
@@ -18,12 +17,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from blake3 import blake3
 
 from lora_job.merge.blocks import Blocks
 from lora_job.merge.checks import check_of, wrong
 from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
-from lora_job.merge.engine import StepFigures
 from lora_job.merge.factors import Deltas
+from lora_job.merge.figures import StepFigures
 from lora_job.merge.file_digest import FileDigest
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
@@ -56,7 +56,7 @@ class ShardProof:
 
     sha256: str
     tensors: Mapping[str, str]
-    """sha256 by tensor."""
+    """BLAKE3 by tensor: proves one of them without the others, in a third of sha256's time."""
     sampled: int
     elements: int
     mismatched: int
@@ -123,7 +123,7 @@ class Verifier:
     def _verify_one(
         self, step: Step, figures: StepFigures | None, *, header: Header
     ) -> tuple[dict[str, str], "_Tally"]:
-        """sha256 of a step's tensors, and what was found out about them."""
+        """Digests of a step's tensors, and what was found out about them."""
         tally = _Tally()
         if step.encoding:
             with self._opened() as (sources, files):
@@ -179,7 +179,7 @@ class Verifier:
         *,
         figures: StepFigures | None,
     ) -> str:
-        digest = hashlib.sha256()
+        digest = blake3()
         check = check_of(step, sources=sources, deltas=self._deltas, seed=self._seed)
         # A decision by element is calculated again in the merge's own chunks, so that rounding cannot decide otherwise.
         sizes = {DTYPE_BYTES[step.source_dtype]} | (set() if step.elementwise else {DTYPE_BYTES[step.dtype]})
@@ -190,7 +190,7 @@ class Verifier:
             check.look(new, start, end)
             self._tick(len(new))
         check.judge(figures)
-        return digest.hexdigest()
+        return _named(digest)
 
     def _compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
         exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
@@ -308,13 +308,18 @@ def _total(tallies: Iterable[_Tally]) -> _Tally:
     return total
 
 
+def _named(state: blake3) -> str:
+    """As the manifest writes it."""
+    return f"blake3:{state.hexdigest()}"
+
+
 def _digests(step: Step, header: Header, *, files: OpenFiles) -> dict[str, str]:
-    """sha256 by stored tensor."""
+    """By stored tensor."""
     found = {}
     for stored in step.encoded:
         entry = header.by_name[stored.name]
-        reader, state = files.reader(header, entry), hashlib.sha256()
+        reader, state = files.reader(header, entry), blake3()
         for start, end in chunks(entry.shape, item=DTYPE_BYTES[entry.dtype]):
             state.update(memoryview(reader.data(start, end).numpy()))  # type: ignore[arg-type]
-        found[stored.name] = state.hexdigest()
+        found[stored.name] = _named(state)
     return found

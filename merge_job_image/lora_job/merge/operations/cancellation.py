@@ -6,6 +6,7 @@ last place of a number x is at least |x| · 2^-(p+1). Such elements are few, one
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,25 +26,28 @@ class Cancellation:
     """Of one tensor. `error`: by row, what float32 may be off by; `exact` loads Δ in float64; `stored`: the dtype that comes after."""
 
     def __init__(self, error: torch.Tensor, *, exact: Callable[[], Factors], stored: torch.dtype) -> None:
-        self._least = error * 2.0 ** (significant_bits(stored) + 1)
+        self.least = error * 2.0 ** (significant_bits(stored) + 1)
+        """By row: what is smaller is calculated again."""
         self._load = exact
-        self._exact: Factors | None = None
+
+    @cached_property
+    def exact(self) -> Factors:
+        """Δ in float64."""
+        return self._load()
 
     def mend(self, after: torch.Tensor, *, before: torch.Tensor, start: int) -> None:
         """Overwrites elements of `after` (float32), whose first row is `start`, that are too small with what rounds as the float64 sum
         does.
         """
-        places = self._too_small(after, self._least[start : start + len(after)])
+        places = self._too_small(after, self.least[start : start + len(after)])
         if not len(places):
             return
-        if self._exact is None:
-            self._exact = self._load()
         stored, mended = before.view(-1), after.view(-1)
-        count = max(1, AT_ONCE // self._exact.left.shape[-1])
+        count = max(1, AT_ONCE // self.exact.left.shape[-1])
         for first in range(0, len(places), count):
             some = places[first : first + count]
             rows, columns = some // after.shape[1], some % after.shape[1]
-            exact = stored[some].double() + self._exact.elements(rows + start, columns)
+            exact = stored[some].double() + self.exact.elements(rows + start, columns)
             mended[some] = round_to_odd(exact)
 
     def _too_small(self, after: torch.Tensor, least: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,138 @@
+"""rows.c for Python: W + Δ rounded once, and the comparison of what was written, for 16-bit weights on this processor.
+
+Where there is no library for it (another machine than x86-64, or one from before 2013) `find` tells nothing, and torch does the same work
+in more time.
+"""
+
+import ctypes
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lora_job.merge.kernels.build import library
+
+__all__ = ["Kernels", "Merged", "Moved", "find"]
+
+_CPU = Path("/proc/cpuinfo")
+# What the compiler assumes of each generation, the best one first.
+_NEEDS = {
+    "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    "x86_64_v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"},
+}
+_NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+class _Sum(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("stored", "left", "right", "exact_left", "exact_right", "least")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "rank")),
+        ("result", ctypes.c_void_p),
+    )
+
+
+class _Pair(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("before", "after", "along")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns")),
+        ("projected", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What rounding did to some rows."""
+
+    lost: float
+    """‖W'−(W+Δ)‖²"""
+    moved: bool
+    """Whether any number changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """What some rows are beside what they were."""
+
+    magnitude: float
+    """‖W'‖²"""
+    moved: float
+    """‖W'−W‖²"""
+    projected: torch.Tensor
+    """(W'−W)x by row, float64."""
+
+
+class Kernels:
+    """One loaded library. Tensors are contiguous and on the CPU; calls hold no lock of the interpreter."""
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+
+    def merge(
+        self,
+        stored: torch.Tensor,
+        *,
+        left: torch.Tensor,
+        right: torch.Tensor,
+        exact_left: torch.Tensor,
+        exact_right: torch.Tensor,
+        least: torch.Tensor,
+        result: torch.Tensor,
+    ) -> Merged:
+        """Writes stored + left @ right to `result`, rounded once; both [rows, columns] in one 16-bit dtype.
+
+        The product is summed in float32, but in float64, from the exact factors, where the result is smaller than `least` of its row.
+        """
+        rows, columns = stored.shape
+        rank = left.shape[1]
+        _check(stored, (rows, columns), stored.dtype)
+        _check(result, (rows, columns), stored.dtype)
+        for one, exact, shape in ((left, exact_left, (rows, rank)), (right, exact_right, (rank, columns))):
+            _check(one, shape, torch.float32)
+            _check(exact, shape, torch.float64)
+        _check(least, (rows,), torch.float32)
+        addresses = [one.data_ptr() for one in (stored, left, right, exact_left, exact_right, least)]
+        given = _Sum(*addresses, rows, columns, rank, result.data_ptr())
+        lost, moved = ctypes.c_double(), ctypes.c_int64()
+        self._call(f"merge_{_NAMES[stored.dtype]}", given, lost, moved)
+        return Merged(lost=lost.value, moved=bool(moved.value))
+
+    def compare(self, before: torch.Tensor, after: torch.Tensor, *, along: torch.Tensor) -> Moved:
+        """Both [rows, columns] in one 16-bit dtype; `along` is the x of the projection, float32 [columns]."""
+        rows, columns = before.shape
+        for one in (before, after):
+            _check(one, (rows, columns), before.dtype)
+        _check(along, (columns,), torch.float32)
+        projected = torch.empty(rows, dtype=torch.float64)
+        addresses = [one.data_ptr() for one in (before, after, along)]
+        magnitude, moved = ctypes.c_double(), ctypes.c_double()
+        given = _Pair(*addresses, rows, columns, projected.data_ptr())
+        self._call(f"compare_{_NAMES[before.dtype]}", given, magnitude, moved)
+        return Moved(magnitude=magnitude.value, moved=moved.value, projected=projected)
+
+    def _call(self, name: str, *arguments: ctypes.Structure | ctypes.c_double | ctypes.c_int64) -> None:
+        self._library[name](*map(ctypes.byref, arguments))
+
+
+def _check(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Compiled code reads what it is told to: a wrong shape must not get there."""
+    if tensor.shape != shape or tensor.dtype != dtype or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        raise AssertionError(f"expected contiguous {dtype} {shape}, found {tensor.dtype} {tuple(tensor.shape)}")
+
+
+@functools.cache
+def find() -> Kernels | None:
+    """The best library that this processor runs."""
+    flags = _flags()
+    for generation, needs in _NEEDS.items():
+        if needs <= flags and library(generation).is_file():
+            return Kernels(library(generation))
+    return None
+
+
+def _flags() -> set[str]:
+    try:
+        lines = _CPU.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())

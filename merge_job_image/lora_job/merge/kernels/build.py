@@ -1,0 +1,54 @@
+"""Compiles rows.c into libraries beside it, one for each generation of processors: `python build.py`.
+
+The compiler is zig's, a Python package that carries clang: nothing has to be installed on the machine, and the result needs no more than
+the C library of 2014. Runs when the project is installed and when the image is built.
+"""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["FOLDER", "GENERATIONS", "build", "library"]
+
+FOLDER = Path(__file__).parent
+MACHINE = "x86_64"
+# By generation: rows and vectors of a tile, as many as the registers hold (measured, docs/decisions/0028).
+GENERATIONS = {
+    "x86_64_v4": ("-DHEIGHT=4", "-DTILES=4", "-mprefer-vector-width=512"),
+    "x86_64_v3": ("-DHEIGHT=4", "-DTILES=2"),
+}
+# No contraction: every sum is rounded as it is written, on every processor.
+FLAGS = (
+    "-O3",
+    "-shared",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-target",
+    "x86_64-linux-gnu.2.17",
+)
+
+
+def library(generation: str) -> Path:
+    """Where it lies."""
+    return FOLDER / f"rows.{generation}.so"
+
+
+def build() -> list[Path]:
+    """The libraries, made anew; none on other machines, where torch does the same work."""
+    if platform.machine() != MACHINE or sys.platform != "linux":
+        return []
+    for generation, options in GENERATIONS.items():
+        target = library(generation)
+        fresh = target.with_suffix(".new")
+        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, f"-mcpu={generation}", *options]
+        subprocess.run([*command, "-o", str(fresh), str(FOLDER / "rows.c")], check=True)
+        fresh.replace(target)  # a merge that runs keeps the old one
+    return [library(generation) for generation in GENERATIONS]
+
+
+if __name__ == "__main__":
+    build()
