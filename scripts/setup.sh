@@ -24,5 +24,5 @@ echo "setup: .venv with $("$python" --version) and requirements.lock$new"
 .venv/bin/python -m pip install -q --disable-pip-version-check "uv==${UV_VERSION:?}"
 export VIRTUAL_ENV=$PWD/.venv
 .venv/bin/uv pip install -q --no-deps --require-hashes -r requirements.lock # the lock is complete: nothing is left to resolve
-.venv/bin/uv pip install -q --no-deps -e .
+.venv/bin/uv pip install -q --no-deps --no-build-isolation -e . # compiles the kernels with what the lock has
 echo "setup: done"

@@ -10,8 +10,10 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -31,18 +33,37 @@ from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint
 
-__all__ = ["Writer", "reserve"]
+__all__ = ["Watch", "Watched", "Writer", "reserve"]
 
 COPY_BYTES = 64 * 2**20
 Tick = Callable[[int], None]
 
 
-Then = Callable[[Step, StepFigures | None], None]
-"""Told of a tensor that is in the file, in the thread that wrote it, while its bytes are still in the cache."""
+class Watch(Protocol):
+    """Looks at one tensor while it is written, in the thread that writes it: its bytes are still in the processor's cache."""
+
+    def rows(self, end: int) -> None:
+        """The rows before `end` are in the file."""
+
+    def whole(self, figures: StepFigures | None) -> None:
+        """All of it is."""
 
 
-def _nothing(_step: Step, _figures: StepFigures | None) -> None:
-    """Nobody waits for it."""
+Watched = Callable[[Step], AbstractContextManager[Watch]]
+
+
+class _Nobody:
+    """Looks at nothing."""
+
+    def rows(self, end: int) -> None:
+        """Not asked."""
+
+    def whole(self, figures: StepFigures | None) -> None:
+        """Not asked."""
+
+
+def _unwatched(_step: Step) -> AbstractContextManager[Watch]:
+    return nullcontext(_Nobody())
 
 
 class Writer:
@@ -71,27 +92,30 @@ class Writer:
         self._blocks = blocks
         self._load = load
 
-    def write(self, shard: ShardPlan, *, target: Path, then: Then = _nothing) -> dict[str, StepFigures]:
-        """Writes a whole file that `reserve` made, and calls `then` after each tensor; figures by merged tensor."""
+    def write(self, shard: ShardPlan, *, target: Path, watched: Watched = _unwatched) -> dict[str, StepFigures]:
+        """Writes a whole file that `reserve` made, each tensor `watched`; figures by merged tensor."""
         layout = layout_of(shard, self._base.shards[shard.file])
         output = os.open(target, os.O_RDWR | os.O_CLOEXEC)
         try:
-            work = partial(self._write_step, output=output, layout=layout, then=then)
+            work = partial(self._write_step, output=output, layout=layout, watched=watched)
             found = in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
         finally:
             os.close(output)
         return {step.name: one for step, one in zip(shard.steps, found, strict=True) if one is not None}
 
-    def _write_step(self, step: Step, *, output: int, layout: Layout, then: Then) -> StepFigures | None:
+    def _write_step(self, step: Step, *, output: int, layout: Layout, watched: Watched) -> StepFigures | None:
         adapters = self._deltas.adapters
-        with self._blocks.lent() as take, Sources(base=self._base, adapters=adapters, take=take) as sources:
-            figures = self._written(step, output=output, layout=layout, sources=sources)
-        for stored in step.stored:
-            begin_writeback(output, layout.places[stored.name], stored.size)
-        then(step, figures)
+        with watched(step) as watch:
+            with self._blocks.lent() as take, Sources(base=self._base, adapters=adapters, take=take) as sources:
+                figures = self._written(step, output=output, layout=layout, sources=sources, watch=watch)
+            for stored in step.stored:
+                begin_writeback(output, layout.places[stored.name], stored.size)
+            watch.whole(figures)
         return figures
 
-    def _written(self, step: Step, *, output: int, layout: Layout, sources: Sources) -> StepFigures | None:
+    def _written(
+        self, step: Step, *, output: int, layout: Layout, sources: Sources, watch: Watch
+    ) -> StepFigures | None:
         if step.is_plain_copy:
             self._copy(sources.origin(step), output, layout.places[step.name], step.size)
             return None
@@ -102,6 +126,7 @@ class Writer:
             for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
                 self._check()
                 self._tick(sink.put(Piece(tensor=step.name, values=compiled.rows(start, end), start=start * columns)))
+                watch.rows(end)
             return compiled.figures()
         encoding = begin(step)
         sums = None if step.encoding else Sums(step, delta=calculation.change_norm())

@@ -318,7 +318,7 @@ def _write(
                 proofs[shard.file] = verifier.verify(shard, target=target, figures=done[shard.file])
                 return
             with verifier.begin(shard, target=target) as check:
-                figures = writer.write(shard, target=target, then=check.step)
+                figures = writer.write(shard, target=target, watched=check.watched)
                 done[shard.file] = figures
                 # What the state names must be on the disk: after a power cut nothing else tells that a file is whole.
                 disk.flush(target, then=lambda: partial.finished(shard.file, figures))

@@ -3,7 +3,7 @@
     every tensor   the check of its operation (checks.py), or of its format when it is quantized (encoded.py)
     a sample       of the calculated ones (first, last, one per kind, at least 16) against float64 rounded once, row by row
 
-The same pass makes the digest of each tensor. A tensor is verified as soon as it is written, while the processor's cache still holds it;
+The same pass makes the digest of each tensor. Rows are verified as soon as they are written, while the processor's cache still holds them;
 the file's digest follows in a thread of its own. Files of an earlier run are verified in the same way, tensor by tensor.
 """
 
@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,9 @@ import torch
 from blake3 import blake3
 
 from lora_job.merge.blocks import Blocks
-from lora_job.merge.checks import check_of, wrong
+from lora_job.merge.checks import Check, check_of, wrong
 from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
+from lora_job.merge.engine import Watch
 from lora_job.merge.factors import Deltas
 from lora_job.merge.figures import StepFigures
 from lora_job.merge.file_digest import FileDigest
@@ -47,7 +48,6 @@ ALLOWED_SHARE: Mapping[str, float] = {"BF16": 1e-4, "F16": 5e-4, "F32": 1e-5, "F
 MAX_ULP = 1
 NEAR_ZERO = 2.0**-22
 Tick = Callable[[int], None]
-_Look = Callable[[Step, StepFigures | None], tuple[dict[str, str], "_Tally"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,43 +118,26 @@ class Verifier:
             raise Infrastructure(Reason.VERIFICATION_FAILED, f"{target}: its header is not the planned one; run again")
         with FileDigest(target, spans=layout.spans, check=self._check) as digest:
             digest.written("")
-            yield ShardCheck(shard, digest=digest, look=partial(self._verify_one, header=header))
-
-    def _verify_one(
-        self, step: Step, figures: StepFigures | None, *, header: Header
-    ) -> tuple[dict[str, str], "_Tally"]:
-        """Digests of a step's tensors, and what was found out about them."""
-        tally = _Tally()
-        if step.encoding:
-            with self._opened() as (sources, files):
-                self._verify_encoded(step, sources, header, files=files, tally=tally)
-                return _digests(step, header, files=files), tally
-        with self._opened() as (sources, files):
-            written = files.reader(header, header.by_name[step.name])
-            digest = self._verify_step(step, sources, written, figures=figures)
-        if step.name in self._sample:
-            with self._opened() as (sources, files):
-                written = files.reader(header, header.by_name[step.name])
-                self._compare_exactly(step, sources, written, tally=tally)
-        return {step.name: digest}, tally
+            yield ShardCheck(shard, digest=digest, look=partial(self._watched, header=header, digest=digest))
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Sources, OpenFiles]]:
-        """Sources and output for one look at a tensor; the memory it needs is the next one's afterwards."""
+    def _watched(self, step: Step, *, header: Header, digest: FileDigest) -> Iterator["_Look"]:
+        """A look at one tensor; the memory it needs is the next one's afterwards."""
         with (
             self._blocks.lent() as take,
             Sources(base=self._base, adapters=self._deltas.adapters, take=take) as sources,
             OpenFiles(take=take) as files,
         ):
-            yield sources, files
+            yield _Look(self, step, sources=sources, header=header, files=files, digest=digest)
 
-    def _verify_encoded(
+    def verify_encoded(
         self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
     ) -> None:
+        """Reads a quantized layer back and compares it with float64."""
         trims = TrimProof()
         layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
         exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=trims.load)
-        found = compare_encoded(step, layer, exact, tick=self._ticked)
+        found = compare_encoded(step, layer, exact, tick=self.ticked)
         problem = too_far(step, found) or trims.problem()
         if problem:
             raise wrong(step, problem)
@@ -163,7 +146,8 @@ class Verifier:
         if found.retention is not None:
             tally.retention[step.name] = found.retention
 
-    def _ticked(self, count: int) -> None:
+    def ticked(self, count: int) -> None:
+        """So many bytes were looked at."""
         self._check()
         self._tick(count)
 
@@ -171,28 +155,16 @@ class Verifier:
         if self._stop.is_set():
             raise Terminated(Reason.TERMINATED, "stopped while verifying; nothing was published")
 
-    def _verify_step(
-        self,
-        step: Step,
-        sources: Sources,
-        written: Reader,
-        *,
-        figures: StepFigures | None,
-    ) -> str:
-        digest = blake3()
-        check = check_of(step, sources=sources, deltas=self._deltas, seed=self._seed)
-        # A decision by element is calculated again in the merge's own chunks, so that rounding cannot decide otherwise.
-        sizes = {DTYPE_BYTES[step.source_dtype]} | (set() if step.elementwise else {DTYPE_BYTES[step.dtype]})
-        for start, end in chunks(step.shape, item=max(sizes)):
-            self._check()
-            new = written.data(start, end)
-            digest.update(memoryview(new.numpy()))  # type: ignore[arg-type]
-            check.look(new, start, end)
-            self._tick(len(new))
-        check.judge(figures)
-        return _named(digest)
+    def check_of(self, step: Step, sources: Sources) -> Check:
+        """For all rows of a tensor."""
+        return check_of(step, sources=sources, deltas=self._deltas, seed=self._seed)
 
-    def _compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
+    def is_sampled(self, step: Step) -> bool:
+        """Whether some of its elements are compared with float64 rounded once."""
+        return step.name in self._sample
+
+    def compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
+        """Some elements of a tensor with float64 rounded once."""
         exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
         tally.sampled += 1
         elements, mismatched = tally.elements, tally.mismatched
@@ -216,18 +188,74 @@ class Verifier:
         return [every[place] for place in some.tolist()]
 
 
+class _Look:
+    """One tensor, read back as far as it is written and compared with what it should be."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        step: Step,
+        *,
+        sources: Sources,
+        header: Header,
+        files: OpenFiles,
+        digest: FileDigest,
+    ) -> None:
+        """`digest`: of the file, which goes on once the tensor is there."""
+        self._verifier, self._step, self._file_digest = verifier, step, digest
+        self._sources, self._header, self._files = sources, header, files
+        self._next = 0
+        self.digests: dict[str, str] = {}
+        self.tally = _Tally()
+        if step.encoding:
+            return
+        self._written = files.reader(header, header.by_name[step.name])
+        self._digest, self._check = blake3(), verifier.check_of(step, sources)
+        # A decision by element is calculated again in the merge's own chunks, so that rounding cannot decide otherwise.
+        sizes = {DTYPE_BYTES[step.source_dtype]} | (set() if step.elementwise else {DTYPE_BYTES[step.dtype]})
+        self._chunks = list(chunks(step.shape, item=max(sizes)))
+
+    def rows(self, end: int) -> None:
+        """Looks at what is there before `end` and was not looked at; a quantized tensor is only looked at as a whole."""
+        while not self._step.encoding and self._next < len(self._chunks) and self._chunks[self._next][1] <= end:
+            first, last = self._chunks[self._next]
+            new = self._written.data(first, last)
+            self._digest.update(memoryview(new.numpy()))  # type: ignore[arg-type]
+            self._check.look(new, first, last)
+            self._next += 1
+            self._verifier.ticked(len(new))
+
+    def whole(self, figures: StepFigures | None) -> None:
+        """Looks at the rest and judges."""
+        step = self._step
+        for stored in step.stored:
+            self._file_digest.written(stored.name)
+        if step.encoding:
+            self._verifier.verify_encoded(step, self._sources, self._header, files=self._files, tally=self.tally)
+            self.digests = _digests(step, self._header, files=self._files)
+            return
+        self.rows(matrix_shape(step.shape)[0])
+        self._check.judge(figures)
+        self.digests = {step.name: _named(self._digest)}
+        if self._verifier.is_sampled(step):
+            self._verifier.compare_exactly(step, self._sources, self._written, tally=self.tally)
+
+
 class ShardCheck:
     """One file: each of its tensors is looked at once, in any order, from any thread; `Verifier.begin` makes one."""
 
-    def __init__(self, shard: ShardPlan, *, digest: FileDigest, look: _Look) -> None:
+    def __init__(
+        self, shard: ShardPlan, *, digest: FileDigest, look: Callable[[Step], AbstractContextManager[_Look]]
+    ) -> None:
         self._shard, self._digest, self._look = shard, digest, look
         self._found: dict[str, tuple[dict[str, str], _Tally]] = {}
 
-    def step(self, step: Step, figures: StepFigures | None) -> None:
-        """Verifies a tensor that is in the file."""
-        for stored in step.stored:
-            self._digest.written(stored.name)
-        self._found[step.name] = self._look(step, figures)
+    @contextmanager
+    def watched(self, step: Step) -> Iterator[Watch]:
+        """Looks at a tensor that is being written, or was."""
+        with self._look(step) as look:
+            yield look
+        self._found[step.name] = look.digests, look.tally
 
     def proof(self) -> ShardProof:
         """Once every tensor was looked at."""
@@ -247,7 +275,8 @@ class ShardCheck:
 
 
 def _look_at(check: ShardCheck, step: Step, *, figures: Mapping[str, StepFigures]) -> None:
-    check.step(step, figures.get(step.name))
+    with check.watched(step) as watch:
+        watch.whole(figures.get(step.name))
 
 
 @dataclass(kw_only=True)

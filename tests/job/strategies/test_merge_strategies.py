@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from lora_job.cli import run
 from lora_job.merge import verify
-from lora_job.merge.engine import Writer
+from lora_job.merge.engine import Watch, Writer
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.publish import Partial
 from lora_job.merge.strategies import combined, trim
@@ -327,6 +328,27 @@ def test_inspect_refuses_what_merge_refuses(
     assert "exactly two" in capsys.readouterr().err
 
 
+class Flipping:
+    """Watches after something was damaged."""
+
+    def __init__(self, watch: Watch, flip: Callable[[], None]) -> None:
+        self._watch, self._flip = watch, flip
+        self._flipped = False
+
+    def rows(self, end: int) -> None:
+        self._once()
+        self._watch.rows(end)
+
+    def whole(self, figures: Any) -> None:
+        self._once()
+        self._watch.whole(figures)
+
+    def _once(self) -> None:
+        if not self._flipped:
+            self._flip()
+        self._flipped = True
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_damaged_element_is_found_before_anything_is_published(
     base: Path,
@@ -339,18 +361,21 @@ def test_a_damaged_element_is_found_before_anything_is_published(
     """As if the disk or the memory had flipped bits between calculation and file."""
     write = Writer.write
 
-    def damaged(writer: Writer, shard: ShardPlan, *, target: Path, then: Callable[..., None]) -> Any:
-        def flip_and_go_on(step: Step, figures: Any) -> None:
-            if "down_proj" in step.name:
-                place = target.stat().st_size - sum(one.size for one in shard.steps[shard.steps.index(step) :])
-                with target.open("r+b") as file:
-                    file.seek(place + 101)
-                    (byte,) = file.read(1)
-                    file.seek(place + 101)
-                    file.write(bytes([byte ^ 0x40]))  # the exponent of one bfloat16
-            then(step, figures)
+    def damaged(writer: Writer, shard: ShardPlan, *, target: Path, watched: Callable[[Step], Any]) -> Any:
+        @contextmanager
+        def flipped(step: Step) -> Iterator[Watch]:
+            with watched(step) as watch:
+                yield Flipping(watch, partial(flip, step) if "down_proj" in step.name else lambda: None)
 
-        return write(writer, shard, target=target, then=flip_and_go_on)
+        def flip(step: Step) -> None:
+            place = target.stat().st_size - sum(one.size for one in shard.steps[shard.steps.index(step) :])
+            with target.open("r+b") as file:
+                file.seek(place + 101)
+                (byte,) = file.read(1)
+                file.seek(place + 101)
+                file.write(bytes([byte ^ 0x40]))  # the exponent of one bfloat16
+
+        return write(writer, shard, target=target, watched=flipped)
 
     monkeypatch.setattr(Writer, "write", damaged)
     assert merge(base, adapters[:2], tmp_path / "out", Asked(strategy=strategy, weights=(1.0, 0.5))) == 1
