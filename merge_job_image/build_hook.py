@@ -12,7 +12,7 @@ KERNELS = "merge_job_image/lora_job/merge/kernels"
 class CompiledKernels(BuildHookInterface):
     """Called by hatchling, also for an editable installation."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, _version: str, build_data: dict[str, Any]) -> None:
         """A wheel with libraries is for one platform, whatever Python it is."""
         built = runpy.run_path(str(Path(self.root) / KERNELS / "build.py"))["build"]()
         if built:

@@ -13,7 +13,7 @@ import torch
 
 from lora_job.merge.kernels.build import library
 
-__all__ = ["Kernels", "Merged", "Moved", "find"]
+__all__ = ["Kernels", "Merged", "Moved", "find", "usable"]
 
 _CPU = Path("/proc/cpuinfo")
 # What the compiler assumes of each generation, the best one first.
@@ -123,11 +123,14 @@ def _check(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> 
 @functools.cache
 def find() -> Kernels | None:
     """The best library that this processor runs."""
+    found = usable()
+    return Kernels(library(found[0])) if found else None
+
+
+def usable() -> list[str]:
+    """Generations that this processor belongs to and that there is a library for, the best one first."""
     flags = _flags()
-    for generation, needs in _NEEDS.items():
-        if needs <= flags and library(generation).is_file():
-            return Kernels(library(generation))
-    return None
+    return [generation for generation, needs in _NEEDS.items() if needs <= flags and library(generation).is_file()]
 
 
 def _flags() -> set[str]:
