@@ -1,7 +1,7 @@
 """`python -m bench.merge --sizes 1,3 --rounds 5`: a table here, JSON, page and picture below --publish.
 
-Runs are interleaved (cp, lora-job, cp, lora-job, …), and a ratio is that of two runs beside each other, because a machine's disk and
-neighbours change more in minutes than what is measured. Everything written is removed.
+Runs are interleaved (cp, lora-job, the others, cp, lora-job, …), and a ratio is that of two runs beside each other, because a machine's
+disk and neighbours change more in minutes than what is measured. Everything written is removed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def _compare(case: Case, *, rounds: int, against: Sequence[str]) -> Runs:
             result = CONTESTANTS[name](case)
             found[name].append(result)
             print(
-                f"  round {turn + 1}  {name:<9} {result.seconds:7.2f} s  {result.peak_anonymous / 1e6:8.0f} MB",
+                f"  round {turn + 1}  {name:<11} {result.seconds:7.2f} s  {result.peak_anonymous / 1e6:8.0f} MB",
                 flush=True,
             )
     return found
@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="bench-merge-"))
     work.mkdir(parents=True, exist_ok=True)
-    everyone = ["cp", "lora-job", "least", *(["peft"] if options.peft else [])]
+    everyone = ["cp", "lora-job", "after-fetch", "least", *(["peft"] if options.peft else [])]
     _run("0.1", SHAPES["0.1"], work=work, rounds=1, against=everyone)  # not measured: compiles what they import
     sizes = []
     for size in options.sizes.split(","):

@@ -59,13 +59,28 @@ def _copy(case: Case) -> Result:
     return result
 
 
-def _lora_job(case: Case) -> Result:
+def _lora_job(case: Case, *options: str) -> Result:
     output = case.work / "merged"
     sources = ("--base", str(case.base), "--adapter", str(case.adapter))
-    run = case.run(sys.executable, "-m", "lora_job", "merge", *sources, "--output", str(output))
+    run = case.run(sys.executable, "-m", "lora_job", "merge", *sources, "--output", str(output), *options)
     manifest = json.loads((output / "merge.json").read_text())
     shutil.rmtree(output)
     return _result(run, startup=max(0.0, run.seconds - manifest["figures"]["seconds"]))
+
+
+def _after_fetch(case: Case) -> Result:
+    """As in a cluster: `lora-job fetch` has read the sources, and remembers their digests for every later merge."""
+    report = case.work / "fetch.json"
+    if not report.exists():
+        place = {"claimName": case.work.name}
+        sources = [
+            json.dumps({"name": role, "role": role, "pvc": place | {"path": path.name}})
+            for role, path in (("base", case.base), ("adapter", case.adapter))
+        ]
+        given = [word for source in sources for word in ("--source", source)]
+        where = ("--claims", str(case.work.parent), "--output", str(case.work / "store"), "--report", str(report))
+        case.run(sys.executable, "-m", "lora_job", "fetch", *given, *where)
+    return _lora_job(case, "--fetch-report", str(report))
 
 
 def _least(case: Case) -> Result:
@@ -88,6 +103,7 @@ def _peft(case: Case) -> Result:
 CONTESTANTS: Mapping[str, Callable[[Case], Result]] = {
     "cp": _copy,
     "lora-job": _lora_job,
+    "after-fetch": _after_fetch,
     "least": _least,
     "peft": _peft,
 }

@@ -71,6 +71,8 @@ def _merge_file(header: Header, *, factors: Factors, output: Path, lanes: int) -
 def _merge_tensor(entry: Entry, source: int, sink: int, *, offset: int, factors: Factors) -> None:
     import torch  # noqa: PLC0415
 
+    from lora_job.merge import kernels  # noqa: PLC0415
+    from lora_job.merge.kernels.build import library  # noqa: PLC0415
     from lora_job.merge.stream import chunks  # noqa: PLC0415
     from lora_job.merge.writeback import begin_writeback  # noqa: PLC0415
 
@@ -84,11 +86,20 @@ def _merge_tensor(entry: Entry, source: int, sink: int, *, offset: int, factors:
         row = entry.shape[1] * 2
         height = max(end - start for start, end in chunks(entry.shape, item=2))
         stored, result = (torch.empty(height, entry.shape[1], dtype=torch.bfloat16) for _ in range(2))
-        wide = torch.empty(height, entry.shape[1])
+        compiled, left, right = kernels.Kernels(library(kernels.usable()[0])), b.float() * 2, a.float()
+        exact_left, exact_right, nothing = left.double(), right.double(), torch.zeros(entry.shape[0])
         for start, end in chunks(entry.shape, item=2):
-            old, new, out = (rows[: end - start] for rows in (stored, wide, result))
+            old, out = (rows[: end - start] for rows in (stored, result))
             os.preadv(source, [memoryview(old.view(torch.uint8).numpy())], offset + start * row)  # type: ignore[arg-type]
-            out.copy_(new.copy_(old).addmm_(b[start:end] * 2, a))
+            compiled.merge(
+                old,
+                left=left[start:end],
+                right=right,
+                exact_left=exact_left[start:end],
+                exact_right=exact_right,
+                least=nothing[start:end],
+                result=out,
+            )
             os.pwrite(sink, memoryview(out.view(torch.uint8).numpy()), offset + start * row)  # type: ignore[arg-type]
     begin_writeback(sink, offset, size)
 

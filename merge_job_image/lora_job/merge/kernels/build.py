@@ -13,7 +13,7 @@ __all__ = ["FOLDER", "GENERATIONS", "build", "library"]
 
 FOLDER = Path(__file__).parent
 MACHINE = "x86_64"
-# By generation: rows and vectors of a tile, as many as the registers hold (measured, docs/decisions/0028).
+# By generation: rows and vectors of a tile, as many as the registers hold (measured, docs/decisions/0045).
 GENERATIONS = {
     "x86_64_v4": ("-DHEIGHT=4", "-DTILES=4", "-mprefer-vector-width=512"),
     "x86_64_v3": ("-DHEIGHT=4", "-DTILES=2"),
