@@ -47,6 +47,7 @@ __all__ = ["main"]
 
 LEASE_NAME = "lora-operator"
 STUCK_SECONDS = 300.0
+STOPPING_SECONDS = 5.0
 WORKERS = 4
 logger = logging.getLogger("lora_operator")
 
@@ -169,24 +170,27 @@ async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
         probes = Probes(healthy=process.healthy, ready=process.ready)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(probes.serve(host="0.0.0.0", port=arguments.port))  # noqa: S104 (probed by the kubelet)
-            stop = _stop_on_signals()
-            working = group.create_task(_lead(process, election, namespaces=namespaces))
+            stop = asyncio.Event()
+            _stop_on_signals(stop)
+            working = group.create_task(_lead(process, election, namespaces=namespaces, stop=stop))
             await stop.wait()
             logger.info("asked to stop")
             serving.cancel()
             working.cancel()
+            # Nothing of ours is under way when another one begins.
+            await asyncio.wait([working], timeout=STOPPING_SECONDS)
             await election.release()
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
+def _stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    return stop
 
 
-async def _lead(process: _Process, election: LeaderElection, *, namespaces: Sequence[str] | None) -> None:
+async def _lead(
+    process: _Process, election: LeaderElection, *, namespaces: Sequence[str] | None, stop: asyncio.Event
+) -> None:
     await election.acquire()
     process.leading = True
     async with asyncio.TaskGroup() as group:
@@ -201,12 +205,16 @@ async def _lead(process: _Process, election: LeaderElection, *, namespaces: Sequ
         register(registry, cache=process.cache, queue=process.queue, installed=installed)
         group.create_task(process.queue.run())
         group.create_task(process.sync.keep(installed))
-        watch = kopf.operator(registry=registry, clusterwide=namespaces is None, namespaces=list(namespaces or ()))
-        group.create_task(_must_not_end(watch))
+        group.create_task(_watch(registry, namespaces=namespaces, stop=stop))
 
 
-async def _must_not_end(watch: object) -> None:
-    await watch  # type: ignore[misc]
+async def _watch(registry: kopf.OperatorRegistry, *, namespaces: Sequence[str] | None, stop: asyncio.Event) -> None:
+    """kopf's watches, which must not end by themselves. `stop` is set by a signal, as before."""
+    others = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(registry=registry, clusterwide=namespaces is None, namespaces=list(namespaces or ()))
+    # kopf has put handlers of its own in the place of ours. They end its watches, and the Lease would stay taken until it runs out.
+    _stop_on_signals(stop)
+    await kopf.run_tasks(tasks, ignored=others)
     raise _Ended("the watches have ended")
 
 

@@ -14,6 +14,7 @@ from tests.e2e.test_bad_input import adapter, has, populate
 pytestmark = pytest.mark.e2e
 
 SYSTEM, NAME = "lora-system", "lora-operator"
+HANDED_ON = 6  # seconds: a standby looks every 2 s; a Lease runs out after 15 s
 
 
 @pytest.fixture
@@ -54,6 +55,15 @@ def test_a_standby_is_ready_and_takes_over_when_the_leader_is_killed_in_the_midd
     assert living_leader(cluster) != first
     jobs = json.loads(cluster.kubectl("get", "jobs", "-n", namespace, "-o", "json"))["items"]
     assert len(jobs) == 1
+
+
+def test_a_leader_that_is_asked_to_stop_hands_its_lease_on(cluster: Cluster, two_replicas: None) -> None:
+    first = living_leader(cluster)
+    cluster.kubectl("delete", "pod", first, "-n", SYSTEM, "--wait=false")
+    deadline = time.monotonic() + HANDED_ON * CI_FACTOR
+    while leader(cluster) in ("", first):
+        assert time.monotonic() < deadline, "who comes next waits until the Lease has run out"
+        time.sleep(0.2)
 
 
 def living_leader(cluster: Cluster) -> str:

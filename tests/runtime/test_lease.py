@@ -83,6 +83,7 @@ async def test_a_released_lease_is_taken_at_once() -> None:
     first = election(cluster, "one")
     await first.acquire()
     await first.release()
+    assert not first.leads()
     await asyncio.wait_for(election(cluster, "two").acquire(), timeout=0.1)
     assert holder(cluster) == "two"
 

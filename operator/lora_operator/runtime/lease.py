@@ -75,7 +75,9 @@ class LeaderElection:
                 )
 
     async def release(self) -> None:
-        """Lets go of a Lease we hold, so that a standby need not wait; failing is harmless."""
+        """Lets go of a Lease we hold, so that a standby need not wait; failing is harmless. From here on we do not lead."""
+        self._renewed = None
+        LEADER.set(0)
         try:
             lease = await self._kube.get(LEASE, namespace=self._namespace, name=self._name)
             if lease is not None and lease.get("spec", {}).get("holderIdentity") == self._identity:
