@@ -7,6 +7,8 @@ other calculations     ‖W' − float64‖ over the whole tensor is what the ro
 
 import math
 import re
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -63,8 +65,8 @@ def check_of(step: Step, *, sources: Sources, deltas: Deltas, seed: int) -> Chec
     if step.operation is Operation.LORA and not step.elementwise:
         return _Projected(step, sources.origin_rows(step), deltas=deltas, seed=seed)
     trims = TrimProof()
-    exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=trims.load)
-    return _Recalculated(step, exact, trims=trims) if step.terms else _SameNumbers(step, exact)
+    exact = partial(calculate, step, sources=sources, deltas=deltas, dtype=torch.float64, load=trims.load)
+    return _Recalculated(step, exact, trims=trims) if step.terms else _SameNumbers(step, exact())
 
 
 class _SameBytes:
@@ -124,10 +126,15 @@ class _SameNumbers:
 class _Recalculated:
     """All of it in float64 once more."""
 
-    def __init__(self, step: Step, exact: Calculation, *, trims: TrimProof) -> None:
-        self._step, self._exact, self._trims = step, exact, trims
+    def __init__(self, step: Step, exact: Callable[[], Calculation], *, trims: TrimProof) -> None:
+        self._step, self._load, self._trims = step, exact, trims
         self._columns = matrix_shape(step.shape)[1]
         self._residual = 0.0
+
+    @cached_property
+    def _exact(self) -> Calculation:
+        """Not before rows are there: the writer has let go of its own float64 factors by then."""
+        return self._load()
 
     def look(self, new: torch.Tensor, start: int, end: int) -> None:
         found = new.view(TORCH[self._step.dtype]).view(end - start, self._columns)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_job.cli import run
-from lora_job.merge import verify
+from lora_job.merge import checks, verify
 from lora_job.merge.engine import Watch, Writer
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.publish import Partial
@@ -326,6 +326,32 @@ def test_inspect_refuses_what_merge_refuses(
 ) -> None:
     assert run(inspect(base, adapters[:3], "--strategy", "slerp")) == 2
     assert "exactly two" in capsys.readouterr().err
+
+
+def test_factors_in_float64_are_held_by_the_writer_or_the_verifier_never_by_both(
+    base: Path, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, calculate = Writer._written, checks.calculate
+    done: set[str] = set()
+    early, seen = [], 0
+
+    def noted(writer: Writer, step: Step, **more: Any) -> Any:
+        figures = written(writer, step, **more)
+        done.add(step.name)
+        return figures
+
+    def counted(step: Step, **more: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if step.name not in done:
+            early.append(step.name)
+        return calculate(step, **more)
+
+    monkeypatch.setattr(Writer, "_written", noted)
+    monkeypatch.setattr(checks, "calculate", counted)
+    assert merge(base, adapters[:2], tmp_path / "out", Asked(strategy="ties", weights=(1.0, 0.5))) == 0
+    assert seen > 0
+    assert early == []
 
 
 class Flipping:

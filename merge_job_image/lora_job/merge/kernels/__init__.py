@@ -16,11 +16,9 @@ from lora_job.merge.kernels.build import library
 __all__ = ["Kernels", "Merged", "Moved", "find", "usable"]
 
 _CPU = Path("/proc/cpuinfo")
-# What the compiler assumes of each generation, the best one first.
-_NEEDS = {
-    "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
-    "x86_64_v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"},
-}
+# What the compiler assumes of each generation, the best one first; a virtual machine may hide any of it.
+_V3 = {"abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
+_NEEDS = {"x86_64_v4": _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}, "x86_64_v3": _V3}
 _NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 

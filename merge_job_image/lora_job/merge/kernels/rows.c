@@ -1,15 +1,16 @@
 /* Rows of 16-bit weights: W + L·R rounded once, and what was written compared with what it was made from. One pass each, while the data
  * is in a core's cache: as single operations of torch the same arithmetic takes several times as long.
  *
- * All sums have one fixed order, so that every processor gives the same bits: over the rank with fused multiply-adds, over columns in WIDTH
- * lanes. Compiled without contraction or reassociation (build.py), loops over WIDTH become vector instructions.
+ * An element's sum over the rank has one fixed order of fused multiply-adds and is compiled without contraction or reassociation (build.py),
+ * so that every processor writes the same bits. Sums over elements are kept in LANES lanes; what rounding lost depends on the tile in its
+ * last digits.
  */
 #include <stdint.h>
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 16 };
+enum { LANES = 16, HEIGHT = 4, WIDTH = TILES * LANES }; /* a tile: HEIGHT rows of TILES vectors (build.py) */
 enum { PANEL_BYTES = 16 * 1024 }; /* of R that all rows go over before the next: half of a first-level cache */
 typedef enum { BFLOAT16, FLOAT16 } Kind;
 
@@ -116,7 +117,7 @@ INLINE void merge_lanes(Kind kind, const Sum *sum, int64_t row, int64_t column, 
     memcpy(sum->result + place, &result, (size_t)count * sizeof *sum->result);
 }
 
-/* HEIGHT rows of TILES vectors: as many sums as the registers hold. `count`: columns of the last vector. */
+/* Some rows of some vectors, at most as many as the registers hold, where all but `count` is a constant. `count`: columns of the last vector. */
 INLINE void merge_tile(Kind kind, const Sum *sum, int64_t row, int64_t column, int height, int tiles, int count, Lanes *lanes)
 {
     Floats delta[HEIGHT][TILES] = {{{0}}};
@@ -136,22 +137,31 @@ INLINE void merge_tile(Kind kind, const Sum *sum, int64_t row, int64_t column, i
 
 INLINE int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
 
+/* Rows from one column to another. */
+INLINE void merge_strip(Kind kind, const Sum *sum, int64_t row, int64_t column, int64_t last, int height, Lanes *lanes)
+{
+    for (; column + WIDTH <= last; column += WIDTH)
+        merge_tile(kind, sum, row, column, height, TILES, LANES, lanes);
+    for (; column + LANES <= last; column += LANES)
+        merge_tile(kind, sum, row, column, height, 1, LANES, lanes);
+    if (column < last)
+        merge_tile(kind, sum, row, column, height, 1, (int)(last - column), lanes);
+}
+
 INLINE void merge(Kind kind, const Sum *sum, double *lost, int64_t *moved)
 {
-    int64_t width = TILES * LANES, panel = PANEL_BYTES / (int64_t)sizeof(float) / sum->rank / width * width;
-    if (panel < width)
-        panel = width;
+    int64_t panel = PANEL_BYTES / (int64_t)sizeof(float) / sum->rank / WIDTH * WIDTH;
+    if (panel < WIDTH)
+        panel = WIDTH;
     for (int64_t first = 0; first < sum->columns; first += panel) {
         int64_t last = smaller(first + panel, sum->columns);
         for (int64_t row = 0; row < sum->rows; row += HEIGHT) {
-            int height = (int)smaller(HEIGHT, sum->rows - row);
             Lanes lanes = {{0}, {0}};
-            for (int64_t column = first; column < last; column += width) {
-                int left = (int)smaller(width, last - column), tiles = (left + LANES - 1) / LANES;
-                if (height == HEIGHT && left == width)
-                    merge_tile(kind, sum, row, column, HEIGHT, TILES, LANES, &lanes);
-                else
-                    merge_tile(kind, sum, row, column, height, tiles, left - (tiles - 1) * LANES, &lanes);
+            switch (smaller(HEIGHT, sum->rows - row)) { /* the last rows of a chunk: all there are where rows are very wide */
+            case 1: merge_strip(kind, sum, row, first, last, 1, &lanes); break;
+            case 2: merge_strip(kind, sum, row, first, last, 2, &lanes); break;
+            case 3: merge_strip(kind, sum, row, first, last, 3, &lanes); break;
+            default: merge_strip(kind, sum, row, first, last, HEIGHT, &lanes);
             }
             *lost += total(lanes.lost);
             *moved |= __builtin_reduce_or(lanes.moved) != 0;
