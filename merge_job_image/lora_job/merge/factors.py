@@ -158,6 +158,11 @@ Factors = LowRank | Stacked
 """A delta that is known without its elements."""
 
 
+def _joined(sides: Sequence[torch.Tensor], *, dim: int) -> torch.Tensor:
+    """Beside each other; one alone is not copied for that: in float64 it is four times what the adapter stores."""
+    return (sides[0] if len(sides) == 1 else torch.cat(list(sides), dim=dim)).contiguous()
+
+
 def load_ref(ref: Ref, adapters: Sequence[Adapter]) -> torch.Tensor:
     """A tensor of an adapter as stored."""
     header = adapters[ref.adapter].header
@@ -183,8 +188,8 @@ class Deltas:
     def load(self, step: Step, *, dtype: torch.dtype) -> Factors:
         """The sum of a step's terms, ready to add."""
         sides = [self._sides(term) for term in step.terms]
-        left = torch.cat([left.to(dtype) for left, _ in sides], dim=-1).contiguous()
-        right = torch.cat([right.to(dtype) for _, right in sides], dim=-2).contiguous()
+        left = _joined([left.to(dtype) for left, _ in sides], dim=-1)
+        right = _joined([right.to(dtype) for _, right in sides], dim=-2)
         return Stacked(left=left, right=right) if left.dim() == 3 else LowRank(left=left, right=right)
 
     def _sides(self, term: Term) -> tuple[torch.Tensor, torch.Tensor]:

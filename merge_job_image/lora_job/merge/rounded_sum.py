@@ -74,4 +74,4 @@ class RoundedSum:
 
     def figures(self) -> StepFigures:
         """Once all rows were asked for."""
-        return figures_of(self._step, delta=self._delta.norm(), moved=self._moved, lost=self._lost)
+        return figures_of(self._step, delta=self._exact.norm(), moved=self._moved, lost=self._lost)
