@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import mmap
 import random
 import threading
 from collections.abc import Sequence
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lora_job.merge import file_digest
 from lora_job.merge.file_digest import FileDigest
 from lora_job.merge.layout import Layout
+from lora_job.merge.writeback import drop_written
 from lora_job.outcome import Infrastructure, Terminated
 
 SPANS = [("", 24), ("a", 3_000_000), ("empty", 0), ("b", 1), ("c", 262_144)]
@@ -74,3 +77,39 @@ def test_spans_cover_a_file_from_its_header_to_its_end() -> None:
     layout = Layout(head=b"12345678", places={"a": 8, "empty": 20, "b": 20}, size=21)
     assert layout.spans == [("", 8), ("a", 12), ("empty", 0), ("b", 1)]
     assert Layout(head=b"12345678", places={}, size=8).spans == [("", 8)]
+
+
+def test_what_was_hashed_leaves_the_page_cache_once_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, dropped, looked = mmap.PAGESIZE, list[tuple[int, int]](), list[int]()
+    path, content = tmp_path / "file", random.Random(1).randbytes(40 * mmap.PAGESIZE + 17)
+    path.write_bytes(content)
+    monkeypatch.setattr(file_digest, "AT_ONCE", 2 * page)
+    monkeypatch.setattr(file_digest, "BEHIND", 8 * page)
+
+    def note(_descriptor: int, offset: int, size: int) -> None:
+        dropped.append((offset, offset + size))
+
+    monkeypatch.setattr(file_digest, "drop_written", note)
+    spans = [("a", 25 * page + 5), ("b", len(content) - 25 * page - 5)]
+    with FileDigest(path, spans=spans, check=lambda: looked.append(len(dropped))) as digest:
+        digest.written("a")
+        digest.written("b")
+        assert digest.result() == hashlib.sha256(content).hexdigest()
+    assert [begin for begin, _ in dropped] == [0, *(end for _, end in dropped[:-1])], "no gap and nothing twice"
+    assert all(end - begin >= 8 * page and end % page == 0 for begin, end in dropped)
+    assert 24 * page <= dropped[-1][1] <= len(content) - 8 * page, (
+        "most of the file, but for what somebody may still verify"
+    )
+
+
+def test_written_ranges_are_on_the_disk_before_they_leave_memory(tmp_path: Path) -> None:
+    path, content = tmp_path / "file", random.Random(2).randbytes(2**20)
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        drop_written(file.fileno(), 0, len(content))
+        assert file.read() == content
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            mapped.madvise(mmap.MADV_DONTNEED, 0, len(content))
+            assert mapped[:] == content
