@@ -17,6 +17,7 @@ __all__ = ["LORA", "ROUTES", "connect", "follow"]
 Json = dict[str, Any]
 LORA = "/apis/loraops.dev/v1alpha1"
 ROUTES = "/apis/gateway.networking.k8s.io/v1"
+ANSWER_SECONDS = 30.0  # on a busy machine
 QUIET_SECONDS = 1.0  # a watch that says nothing for so long is asked again from where it was
 
 
@@ -26,8 +27,7 @@ def connect(cluster: Cluster) -> httpx.Client:
     where, who = raw["clusters"][0]["cluster"], raw["users"][0]["user"]
     context = ssl.create_default_context(cafile=where["certificate-authority"])
     context.load_cert_chain(who["client-certificate"], who["client-key"])
-    timeout = httpx.Timeout(10, read=QUIET_SECONDS)
-    return httpx.Client(base_url=where["server"], verify=context, trust_env=False, timeout=timeout)
+    return httpx.Client(base_url=where["server"], verify=context, trust_env=False, timeout=ANSWER_SECONDS)
 
 
 def follow(
@@ -56,7 +56,8 @@ def _watch(
     """News until it is quiet for a while; the version to go on from."""
     version = str(params["resourceVersion"])
     asked = {**params, "watch": "1", "allowWatchBookmarks": "true"}
-    with suppress(httpx.HTTPError), http.stream("GET", path, params=asked) as reply:
+    timeout = httpx.Timeout(ANSWER_SECONDS, read=QUIET_SECONDS)
+    with suppress(httpx.HTTPError), http.stream("GET", path, params=asked, timeout=timeout) as reply:
         for line in reply.iter_lines():
             event = json.loads(line)
             assert event["type"] != "ERROR", f"{path}: {event['object']}"

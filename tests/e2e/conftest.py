@@ -138,6 +138,27 @@ def wait_for(
         time.sleep(0.2)
 
 
+def soon(holds: Callable[[], object], *, what: str, seconds: float = 20) -> None:
+    """Waits until this is so. `what`: what it was like, if it never is."""
+    deadline = time.monotonic() + seconds * CI_FACTOR
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def wait_for_event(cluster: Cluster, *, about: str, reason: str, namespace: str) -> dict[str, Any]:
+    """The Event about an object; the operator writes it a moment after the status that says the same."""
+    selector = f"--field-selector=involvedObject.name={about},reason={reason}"
+    found: list[dict[str, Any]] = []
+
+    def told() -> bool:
+        found.extend(json.loads(cluster.kubectl("get", "events", "-n", namespace, selector, "-o", "json"))["items"])
+        return bool(found)
+
+    soon(told, what=f"no Event {reason} about {about}")
+    return found[0]
+
+
 def read(cluster: Cluster, kind: str, name: str, *, namespace: str) -> dict[str, Any] | None:
     """The object, or None."""
     text = cluster.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")

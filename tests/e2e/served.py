@@ -1,7 +1,6 @@
 """One LoRADeployment under an open-loop load, with what a test asks of it and does to it."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from devcluster.cluster import Cluster
-from tests.e2e.conftest import CI_FACTOR, read, wait_for
+from tests.e2e.conftest import read, soon, wait_for
 from tests.e2e.simulated import EVERY, ask, at, deployment, host, serves
 from tests.e2e.traffic import Traffic
 from tests.e2e.truth import Truth, weights_in
@@ -132,10 +131,7 @@ class Served:
         return status
 
     def soon(self, holds: Callable[[], bool], *, what: str, seconds: float = 20) -> None:
-        deadline = time.monotonic() + seconds * CI_FACTOR
-        while not holds():
-            assert time.monotonic() < deadline, what
-            time.sleep(0.2)
+        soon(holds, what=what, seconds=seconds)
 
     def _kubectl(self, verb: str, *arguments: str) -> str:
         return self.cluster.kubectl(verb, "-n", self.namespace, *arguments)

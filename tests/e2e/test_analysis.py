@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
-from tests.e2e.conftest import CI_FACTOR, Wait, read, wait_for
+from tests.e2e.conftest import CI_FACTOR, Wait, read, wait_for, wait_for_event
 from tests.e2e.played_prometheus import BAD, PlayedPrometheus, well
 from tests.e2e.served import Served, serving
 from tests.e2e.simulated import at, deployment, host, serves
@@ -199,9 +199,8 @@ def rolled_back(cluster: Cluster, wait: Wait, rollouts: Rollouts, answer: str, *
     assert (status["stable"]["revision"], status["stable"]["weight"]) == (rollouts.stable[answer], 100)
     assert (status["abort"]["reason"], conditions["RolledBack"]["reason"]) == (reason, reason)
     assert status["history"][0]["reason"] == reason
-    about = f"--field-selector=involvedObject.name={named(answer)}"
-    events = json.loads(cluster.kubectl("get", "events", "-n", found["metadata"]["namespace"], about, "-o", "json"))
-    assert any(event["reason"] == reason and event["type"] == "Warning" for event in events["items"])
+    event = wait_for_event(cluster, about=named(answer), reason=reason, namespace=found["metadata"]["namespace"])
+    assert event["type"] == "Warning"
     return status
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster, NotReady
-from tests.e2e.conftest import Wait
+from tests.e2e.conftest import Wait, wait_for_event
 
 pytestmark = pytest.mark.e2e
 
@@ -154,7 +154,7 @@ def test_bad_files_are_refused_by_name(
     found = wait("loraadapter", "a", has(reason, stalled=True), seconds=90)
     assert words in message(found)
     assert found["status"]["phase"] == "Failed"
-    assert reason in cluster.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}")
+    wait_for_event(cluster, about="a", reason=reason, namespace=namespace)
     assert not list((claim / "artifacts").glob(f"{namespace}/a/[0-9a-f]*"))
 
 
@@ -220,8 +220,7 @@ def test_an_image_that_cannot_be_pulled_is_named_and_the_rollout_given_up(
     found = wait("loradeployment", "d", has("ImageNotAvailable", stalled=True), seconds=180)
     assert "localhost/no-such-image:1" in message(found)
     assert found["status"]["phase"] == "Aborted"
-    events = cluster.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}")
-    assert "ImageNotAvailable" in events
+    wait_for_event(cluster, about="d", reason="ImageNotAvailable", namespace=namespace)
 
 
 def test_a_full_store_is_told_with_numbers_and_tried_again_when_there_is_room(

@@ -1,14 +1,14 @@
 """The devcluster is a real Kubernetes: what the operator relies on, seen on it."""
 
 import json
-import time
+from collections import Counter
 from typing import Any
 
 import httpx
 import pytest
 
 from devcluster.cluster import Cluster
-from tests.e2e.conftest import Wait
+from tests.e2e.conftest import Wait, soon
 
 pytestmark = pytest.mark.e2e
 
@@ -120,12 +120,19 @@ def test_a_weighted_route_splits_requests(cluster: Cluster, namespace: str, oper
 
     wait("httproute", "split", accepted)
     with httpx.Client(trust_env=False, headers={"Host": host}) as client:
-        deadline = time.monotonic() + 20
-        while client.get(cluster.gateway_url).text not in {"a", "b"} and time.monotonic() < deadline:
-            time.sleep(0.1)  # the data plane follows its own status within a moment
-        answers = [client.get(cluster.gateway_url).text for _ in range(100)]
-    assert answers.count("a") == pytest.approx(90, abs=3)
-    assert answers.count("b") == pytest.approx(10, abs=3)
+        # The data plane follows its own status within a moment, and may know of one pod before the other.
+        soon(
+            lambda: asked(client, cluster, times=20).keys() == {"a", "b"},
+            what="not both versions answer, and they alone",
+        )
+        answers = asked(client, cluster, times=100)
+    assert answers["a"] == pytest.approx(90, abs=3)
+    assert answers["b"] == pytest.approx(10, abs=3)
+
+
+def asked(client: httpx.Client, cluster: Cluster, *, times: int) -> Counter[str]:
+    """What so many requests are answered."""
+    return Counter(client.get(cluster.gateway_url).text for _ in range(times))
 
 
 def test_a_claim_made_again_finds_its_files(cluster: Cluster, namespace: str) -> None:

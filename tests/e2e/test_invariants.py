@@ -217,7 +217,8 @@ def test_what_is_deleted_in_the_middle_is_written_again_or_goes_in_order_t22(clu
     names = [f"service/{served.name}-{revision}" for revision in (served.stable, candidate)]
     served.delete(f"httproute/{served.name}", *names)
     served.soon(lambda: _healed(served, names, weights), what="what was deleted stays away")
-    time.sleep(2 * CI_FACTOR)  # until the proxy has read all of it again
+    time.sleep(2 * CI_FACTOR)  # until the proxy has read that it was gone
+    served.soon(lambda: _answers_all(served), what="requests are lost long after all was written again", seconds=40)
     with loaded(served) as load:
         served.until(lambda _: {"v1", "v2"} <= set(load.seen.answers), seconds=20)
         served.ask("abort")
@@ -241,6 +242,13 @@ def loaded(served: Served) -> Iterator[Traffic]:
     served.load = Traffic(url=served.cluster.gateway_url, host=host(served.name), model="sim", every=EVERY)
     with served.load:
         yield served.load
+
+
+def _answers_all(served: Served) -> bool:
+    """None of some requests is lost: the proxy has read all of it again."""
+    with loaded(served) as load:
+        served.soon(lambda: load.seen.answers.total() + load.seen.failures.total() >= 30, what="too few requests")
+    return not load.seen.lost
 
 
 def _healed(served: Served, names: list[str], weights: dict[str, int]) -> bool:
