@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["FOLDER", "GENERATIONS", "build", "library"]
+__all__ = ["GENERATIONS", "build", "library"]
 
 FOLDER = Path(__file__).parent
 MACHINE = "x86_64"

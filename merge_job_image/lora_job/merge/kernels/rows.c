@@ -15,7 +15,6 @@ enum { PANEL_BYTES = 16 * 1024 }; /* of R that all rows go over before the next:
 typedef enum { BFLOAT16, FLOAT16 } Kind;
 
 typedef float Floats __attribute__((vector_size(LANES * 4)));
-typedef double Doubles __attribute__((vector_size(LANES * 8)));
 typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
 typedef int32_t Flags __attribute__((vector_size(LANES * 4)));
 typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
