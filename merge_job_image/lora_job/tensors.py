@@ -18,7 +18,17 @@ from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 from lora_job.strict_json import parse_object, read_object
 
-__all__ = ["DTYPE_BYTES", "FLOATS", "PICKLES", "Checkpoint", "Entry", "Header", "read_checkpoint", "read_header"]
+__all__ = [
+    "DTYPE_BYTES",
+    "DTYPE_NAMES",
+    "FLOATS",
+    "PICKLES",
+    "Checkpoint",
+    "Entry",
+    "Header",
+    "read_checkpoint",
+    "read_header",
+]
 
 HEADER_LIMIT = 64 * 2**20
 NAME_LIMIT = 1_000
@@ -44,6 +54,8 @@ DTYPE_BYTES: Mapping[str, int] = {
     "F64": 8,
     "C64": 8,
 }
+DTYPE_NAMES: Mapping[str, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""Of floats, as people and --dtype write them."""
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 

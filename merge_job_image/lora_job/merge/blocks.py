@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
+import numpy as np
+
+from lora_job.merge.stored_numbers import Bytes
 
 __all__ = ["UNIT", "Blocks", "Take", "fresh"]
 
@@ -19,20 +21,20 @@ SMALL = 2**17
 """Up to this the heap does as well: it fills gaps and makes none."""
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 """Shared, as mmap would have it, they would be no anonymous memory to whoever counts that."""
-Take = Callable[[int], torch.Tensor]
+Take = Callable[[int], Bytes]
 """At least so many bytes, to write over."""
 
 
-def fresh(size: int) -> torch.Tensor:
+def fresh(size: int) -> Bytes:
     """Memory of its own, for whoever needs it once."""
-    return torch.empty(size, dtype=torch.uint8)
+    return np.empty(size, dtype=np.uint8)
 
 
 class Blocks:
     """Shelves of blocks, one for each worker that asked at the same time; safe from any thread."""
 
     def __init__(self) -> None:
-        self._shelves: list[list[torch.Tensor]] = []
+        self._shelves: list[list[Bytes]] = []
         self._lock = threading.Lock()
 
     @contextmanager
@@ -40,16 +42,16 @@ class Blocks:
         """A shelf to take from; at the end everything that was taken is the next borrower's."""
         with self._lock:
             shelf = self._shelves.pop() if self._shelves else []
-        free = sorted(shelf, key=torch.Tensor.numel)
+        free = sorted(shelf, key=len)
 
-        def take(size: int) -> torch.Tensor:
+        def take(size: int) -> Bytes:
             if size <= SMALL:
                 return fresh(size)
-            place = next((place for place, block in enumerate(free) if block.numel() >= size), None)
+            place = next((place for place, block in enumerate(free) if len(block) >= size), None)
             if place is not None:
                 return free.pop(place)
             # A mapping of its own: in the heap it would be one more wall between gaps.
-            shelf.append(torch.frombuffer(mmap.mmap(-1, -(-size // UNIT) * UNIT, flags=PRIVATE), dtype=torch.uint8))
+            shelf.append(np.frombuffer(mmap.mmap(-1, -(-size // UNIT) * UNIT, flags=PRIVATE), dtype=np.uint8))
             return shelf[-1]
 
         try:

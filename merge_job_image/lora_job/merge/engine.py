@@ -1,9 +1,10 @@
 """Writes one shard: untouched ranges are copied by the kernel, everything else is streamed in chunks of rows.
 
-    same bytes ─► copy_file_range        the rest ─► 1 MiB of rows, calculated, rounded once, pwrite
+    same bytes       copy_file_range
+    W + Δ            rounded_sum.py: 1 MiB of rows at a time, by compiled code
+    all the rest     calculated.py: the same by torch, which is loaded when a merge has such a tensor
 
-What a row's numbers are is operations' business, how they are stored is encode's. Memory is the factors of one tensor and a few
-chunks per worker, whatever the model's size; float32 output is calculated in float64.
+Memory is the factors of one tensor and a few chunks per worker, whatever the model's size.
 """
 
 import errno
@@ -15,18 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from lora_job.merge.blocks import Blocks
-from lora_job.merge.encode import Piece, begin
+from lora_job.merge.device import CPU
 from lora_job.merge.factors import Deltas
-from lora_job.merge.figures import StepFigures, Sums
+from lora_job.merge.figures import StepFigures
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import Layout, layout_of
-from lora_job.merge.operations import LoadDelta, calculate, working_dtype
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.rounded_sum import RoundedSum
-from lora_job.merge.strategies.load import load_delta
 from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
 from lora_job.merge.writeback import begin_writeback
 from lora_job.outcome import Infrastructure, Terminated
@@ -81,16 +78,16 @@ class Writer:
         tick: Tick,
         stop: threading.Event,
         blocks: Blocks,
-        load: LoadDelta = load_delta,
+        device: str = CPU,
     ) -> None:
-        """`load`: how deltas are made ready to add."""
+        """`device`: where products are calculated."""
         self._base = base
         self._deltas = deltas
         self._lanes = lanes
         self._tick = tick
         self._stop = stop
         self._blocks = blocks
-        self._load = load
+        self._device = device
 
     def write(self, shard: ShardPlan, *, target: Path, watched: Watched = _unwatched) -> dict[str, StepFigures]:
         """Writes a whole file that `reserve` made, each tensor `watched`; figures by merged tensor."""
@@ -119,27 +116,21 @@ class Writer:
         if step.is_plain_copy:
             self._copy(sources.origin(step), output, layout.places[step.name], step.size)
             return None
-        calculation = calculate(step, sources=sources, deltas=self._deltas, dtype=working_dtype(step), load=self._load)
-        sink, columns = _Sink(output, layout), matrix_shape(step.shape)[1]
-        compiled = RoundedSum.of(step, calculation)
-        if compiled is not None:
-            for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
-                self._check()
-                self._tick(sink.put(Piece(tensor=step.name, values=compiled.rows(start, end), start=start * columns)))
-                watch.rows(end)
-            return compiled.figures()
-        encoding = begin(step)
-        sums = None if step.encoding else Sums(step, delta=calculation.change_norm())
-        for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype], multiple=encoding.row_multiple):
+        sink = _Sink(output, layout, tick=self._tick)
+        compiled = RoundedSum.of(step, sources=sources, deltas=self._deltas) if self._device == CPU else None
+        if compiled is None:
+            # Seconds, and most merges have no such tensor.
+            from lora_job.merge.calculated import write_calculated  # noqa: PLC0415
+
+            return write_calculated(
+                step, sources=sources, deltas=self._deltas, device=self._device, put=sink.put, check=self._check
+            )
+        row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
+        for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
             self._check()
-            calculated = calculation.rows(start, end)
-            for piece in encoding.feed(calculated.after, start=start):
-                self._tick(sink.put(piece))
-                if sums is not None:
-                    sums.add(calculated, piece.values, place=piece.start - start * columns)
-        for piece in encoding.finish():
-            self._tick(sink.put(piece))
-        return None if sums is None else sums.figures()
+            sink.put(step.name, start * row, compiled.rows(start, end).data.cast("B"))
+            watch.rows(end)
+        return compiled.figures()
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -157,17 +148,15 @@ class Writer:
 
 
 class _Sink:
-    """Pieces of stored tensors to their places in the file."""
+    """Runs of bytes of stored tensors to their places in the file."""
 
-    def __init__(self, output: int, layout: Layout) -> None:
-        self._output, self._layout = output, layout
+    def __init__(self, output: int, layout: Layout, *, tick: Tick) -> None:
+        self._output, self._layout, self._tick = output, layout, tick
 
-    def put(self, piece: Piece) -> int:
-        """The bytes written."""
-        values = piece.values
-        view = memoryview(values.contiguous().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-        write_at(self._output, view, offset=self._layout.places[piece.tensor] + piece.start * values.element_size())
-        return len(view)
+    def put(self, tensor: str, begin: int, view: memoryview) -> None:
+        """Bytes of a tensor, from its byte `begin` on."""
+        write_at(self._output, view, offset=self._layout.places[tensor] + begin)
+        self._tick(len(view))
 
 
 def _copy_range(source: int, begin: int, output: int, position: int, size: int) -> int:

@@ -1,9 +1,10 @@
-"""Deltas of tensors: Δ by rows, whatever the layer, however many adapters and however they are combined.
+"""Deltas of tensors as factors, whatever the layer, however many adapters and however they are combined.
 
     linear, Conv1D, embedding, bias   LowRank   Δ[rows] = left[rows] @ right, all terms concatenated along the rank
     experts stacked in one tensor     Stacked   the same for each expert
 
-so that a merge is one product and one rounding. Coefficient and scale are multiplied into one side in float64 first.
+so that a merge is one product and one rounding. Coefficient and scale are multiplied into one side in float64. Nothing here needs torch;
+dense.py adds what does.
 """
 
 import math
@@ -11,94 +12,67 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from lora_job.merge.adapter import Adapter
 from lora_job.merge.plan import Geometry, Ref, Step, Term
-from lora_job.merge.strategies.trim import Trim
-from lora_job.merge.stream import read_tensor
+from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, is_finite, significant_bits
+from lora_job.merge.stream import read_whole
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
+from lora_job.tensors import Entry, Header
 
-__all__ = ["Delta", "Deltas", "Factors", "LowRank", "Part", "Stacked", "check_factors", "load_ref"]
+if TYPE_CHECKING:  # it needs torch
+    from lora_job.merge.strategies.trim import Trim
+
+__all__ = ["Deltas", "Factors", "LowRank", "Part", "Stacked", "check_factors", "least_certain"]
 
 # B of fused experts has the expert fastest: it is turned once for all experts of a layer, not once for each.
 REMEMBERED = 4
-SAMPLE_SIDE, SAMPLE_EXPERTS = 512, 16
-
-
-class Delta(Protocol):
-    """What is added to a tensor, [rows, columns], in one dtype."""
-
-    def rows(self, start: int, end: int) -> torch.Tensor:
-        """Δ of some rows."""
-
-    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
-        """weights += Δ of some rows."""
-
-    def norm(self) -> float | None:
-        """‖Δ‖ where it is known without a dense pass."""
-
-    def float32_error(self) -> torch.Tensor | None:
-        """By row, what an element of Δ may be off by when its terms are summed in float32; None where Δ is no such sum."""
-
-
-def _float32_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Rounding errors of r terms add up like √r, four times that is hardly ever exceeded; 2^-24 is float32's unit roundoff, and
-    Σ|left|·max|right| is at least the sum of the terms (Higham, Accuracy and Stability of Numerical Algorithms, chapters 3 and 4).
-    Three roundings are those of the factors and of the sum with W.
-    """
-    terms = left.float().abs() @ right.float().abs().amax(dim=-1, keepdim=True)
-    return terms.reshape(-1) * (4 * math.sqrt(left.shape[-1] + 3) * 2.0**-24)
+Exact = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LowRank:
-    """left [rows, r], right [r, columns]."""
+    """left [rows, r], right [r, columns]; both float64 or both float32."""
 
-    left: torch.Tensor
-    right: torch.Tensor
+    left: Floats
+    right: Floats
+
+    def in_float32(self) -> "LowRank":
+        """The same, rounded."""
+        return LowRank(left=self.left.astype(np.float32), right=self.right.astype(np.float32))
 
     def parts(self, start: int, end: int) -> Iterator["Part"]:
         """The matrices that some rows are of: this one."""
         yield Part(factors=self, first=start, last=end, place=0)
 
-    def rows(self, start: int, end: int) -> torch.Tensor:
+    def rows(self, start: int, end: int) -> Floats:
+        """Δ of some rows."""
         return self.left[start:end] @ self.right
 
-    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
-        weights.addmm_(self.left[start:end], self.right)
-
-    def norm(self) -> float:
-        """From two r×r products: no dense pass."""
-        left, right = self.left.double(), self.right.double()
-        return float(((left.T @ left) * (right @ right.T)).sum().clamp_min(0).sqrt())
-
-    def float32_error(self) -> torch.Tensor:
-        return _float32_error(self.left, self.right)
-
-    def project(self, vector: torch.Tensor) -> torch.Tensor:
+    def project(self, vector: Exact) -> Exact:
         """Δ @ vector."""
         return self.left @ (self.right @ vector)
 
-    def elements(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Δ of single elements."""
-        return (self.left[rows] * self.right.T[columns]).sum(dim=-1)
-
-    def sample(self) -> torch.Tensor:
-        """At most SAMPLE_SIDE² elements, of rows and columns from all over Δ."""
-        rows, columns = (-(-size // SAMPLE_SIDE) for size in (self.left.shape[0], self.right.shape[1]))
-        return (self.left[::rows] @ self.right[:, ::columns]).reshape(-1)
+    def norm(self) -> float:
+        """‖Δ‖ from two r×r products: no dense pass."""
+        return _norm(self.left, self.right)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stacked:
     """left [experts, rows, r], right [experts, r, columns]: the experts' matrices below each other."""
 
-    left: torch.Tensor
-    right: torch.Tensor
+    left: Floats
+    right: Floats
+
+    def in_float32(self) -> "Stacked":
+        """The same, rounded."""
+        return Stacked(left=self.left.astype(np.float32), right=self.right.astype(np.float32))
 
     def parts(self, start: int, end: int) -> Iterator["Part"]:
         """The experts' matrices that some rows are of."""
@@ -111,33 +85,17 @@ class Stacked:
             yield Part(factors=factors, first=first, last=last, place=place - start)
             place += last - first
 
-    def rows(self, start: int, end: int) -> torch.Tensor:
-        return torch.cat([part.factors.rows(part.first, part.last) for part in self.parts(start, end)])
+    def rows(self, start: int, end: int) -> Floats:
+        """Δ of some rows."""
+        return np.concatenate([part.factors.rows(part.first, part.last) for part in self.parts(start, end)])
 
-    def add_to(self, weights: torch.Tensor, start: int, end: int) -> None:
-        for part in self.parts(start, end):
-            part.factors.add_to(weights[part.place : part.place + part.height], part.first, part.last)
+    def project(self, vector: Exact) -> Exact:
+        """Δ @ vector."""
+        return (self.left @ (self.right @ vector)[:, :, np.newaxis]).reshape(-1)
 
     def norm(self) -> float:
-        left, right = self.left.double(), self.right.double()
-        return float(((left.mT @ left) * (right @ right.mT)).sum().clamp_min(0).sqrt())
-
-    def float32_error(self) -> torch.Tensor:
-        return _float32_error(self.left, self.right)
-
-    def project(self, vector: torch.Tensor) -> torch.Tensor:
-        """Δ @ vector."""
-        return (self.left @ (self.right @ vector).unsqueeze(-1)).reshape(-1)
-
-    def elements(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Δ of single elements."""
-        expert = rows // self.left.shape[1]
-        return (self.left.flatten(0, 1)[rows] * self.right.mT[expert, columns]).sum(dim=-1)
-
-    def sample(self) -> torch.Tensor:
-        """As of one matrix, from some of the experts."""
-        few = range(0, len(self.left), -(-len(self.left) // SAMPLE_EXPERTS))
-        return torch.cat([LowRank(left=self.left[one], right=self.right[one]).sample() for one in few])
+        """‖Δ‖ from two r×r products for each expert."""
+        return _norm(self.left, self.right)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,15 +116,35 @@ Factors = LowRank | Stacked
 """A delta that is known without its elements."""
 
 
-def _joined(sides: Sequence[torch.Tensor], *, dim: int) -> torch.Tensor:
+def _norm(left: Floats, right: Floats) -> float:
+    left, right = left.astype(np.float64, copy=False), right.astype(np.float64, copy=False)
+    square = np.sum((left.mT @ left) * (right @ right.mT))
+    return math.sqrt(max(0.0, float(square)))
+
+
+def least_certain(delta: Factors, *, dtype: str) -> npt.NDArray[np.float32]:
+    """By row, from which size on float32 knows an element of W + Δ to its last digit in `dtype` (operations/cancellation.py).
+
+    `delta` is float32. Rounding errors of r terms add up like √r, four times that is hardly ever exceeded; 2^-24 is float32's unit
+    roundoff, and Σ|left|·max|right| is at least the sum of the terms (Higham, Accuracy and Stability of Numerical Algorithms, chapters 3
+    and 4). Three roundings are those of the factors and of the sum with W.
+    """
+    terms = np.abs(delta.left) @ np.abs(delta.right).max(axis=-1, keepdims=True)
+    error = terms.reshape(-1) * np.float32(4 * math.sqrt(delta.left.shape[-1] + 3) * 2.0**-24)
+    least: npt.NDArray[np.float32] = error * np.float32(2.0 ** (significant_bits(dtype) + 1))
+    return least
+
+
+def _joined(sides: Sequence[Exact], *, axis: int) -> Exact:
     """Beside each other; one alone is not copied for that: in float64 it is four times what the adapter stores."""
-    return (sides[0] if len(sides) == 1 else torch.cat(list(sides), dim=dim)).contiguous()
+    return np.ascontiguousarray(sides[0] if len(sides) == 1 else np.concatenate(sides, axis=axis))
 
 
-def load_ref(ref: Ref, adapters: Sequence[Adapter]) -> torch.Tensor:
-    """A tensor of an adapter as stored."""
-    header = adapters[ref.adapter].header
-    return read_tensor(header, header.by_name[ref.key])
+def _exact(header: Header, entry: Entry, *, start: int = 0, end: int | None = None, factor: float = 1.0) -> Exact:
+    """A factor, or these of its first dimension, in float64 and multiplied."""
+    stored = as_stored(read_whole(header, entry, start=start, end=end), entry.dtype)
+    exact = np.multiply(as_numbers(stored, entry.dtype), factor, dtype=np.float64)
+    return exact.reshape(entry.shape if end is None else (end - start, *entry.shape[1:]))
 
 
 class Deltas:
@@ -178,66 +156,67 @@ class Deltas:
         self.check = check
         self.trims: dict[str, tuple[Trim, ...]] = {}
         """ties: by tensor, what each adapter's delta is cut to; found once, used by all."""
-        self._by_expert: OrderedDict[tuple[int, str], torch.Tensor] = OrderedDict()
+        self._by_expert: OrderedDict[tuple[int, str], Floats] = OrderedDict()
         self._lock = threading.Lock()
 
     def digest(self, adapter: int) -> str:
         """An adapter's digest."""
         return self.adapters[adapter].digest
 
-    def load(self, step: Step, *, dtype: torch.dtype) -> Factors:
-        """The sum of a step's terms, ready to add."""
-        sides = [self._sides(term) for term in step.terms]
-        left = _joined([left.to(dtype) for left, _ in sides], dim=-1)
-        right = _joined([right.to(dtype) for _, right in sides], dim=-2)
-        return Stacked(left=left, right=right) if left.dim() == 3 else LowRank(left=left, right=right)
+    def place(self, ref: Ref) -> tuple[Header, Entry]:
+        """Where a tensor of an adapter is."""
+        header = self.adapters[ref.adapter].header
+        return header, header.by_name[ref.key]
 
-    def _sides(self, term: Term) -> tuple[torch.Tensor, torch.Tensor]:
-        """(left, right) in float64 with coefficient and scale inside."""
+    def load(self, step: Step) -> Factors:
+        """The sum of a step's terms, in float64."""
+        sides = [self._sides(term) for term in step.terms]
+        left = _joined([left for left, _ in sides], axis=-1)
+        right = _joined([right for _, right in sides], axis=-2)
+        return Stacked(left=left, right=right) if left.ndim == 3 else LowRank(left=left, right=right)
+
+    def _sides(self, term: Term) -> tuple[Exact, Exact]:
+        """(left, right) with coefficient and scale inside."""
         factor = term.coefficient * term.scale
         if term.geometry in {Geometry.EXPERTS, Geometry.EXPERTS_TRANSPOSED}:
             left, right = self._expert_sides(term)
             return left * factor, right
-        b = self._whole(term, term.b).double() * factor
+        b = _exact(*self._place(term, term.b), factor=factor)
         if term.geometry is Geometry.BIAS:
-            return b.reshape(-1, 1), torch.ones(1, 1, dtype=torch.float64)
-        a = self._whole(term, term.a).double()
+            return b.reshape(-1, 1), np.ones((1, 1))
+        a = _exact(*self._place(term, term.a))
         return (b, a) if term.geometry is Geometry.LINEAR else (a.T, b.T)
 
-    def _expert_sides(self, term: Term) -> tuple[torch.Tensor, torch.Tensor]:
+    def _expert_sides(self, term: Term) -> tuple[Exact, Exact]:
         """Of all experts, or of one and the rows of it that a tensor on disk holds."""
-        b = self._experts_first(term)
-        header = self.adapters[term.adapter].header
-        entry = header.by_name[term.a]
+        experts_b = self._experts_first(term)
         if term.part is None:
-            a = read_tensor(header, entry).double().reshape(term.experts, term.rank, -1)
+            a = _exact(*self._place(term, term.a)).reshape(term.experts, term.rank, -1)
+            b = experts_b.astype(np.float64)
         else:
             first = term.part.expert * term.rank
-            a = read_tensor(header, entry, start=first, end=first + term.rank).double()
-            b = b[term.part.expert]
-        left, right = (b.double(), a) if term.geometry is Geometry.EXPERTS else (a.mT, b.double().mT)
+            a = _exact(*self._place(term, term.a), start=first, end=first + term.rank)
+            b = experts_b[term.part.expert].astype(np.float64)
+        left, right = (b, a) if term.geometry is Geometry.EXPERTS else (a.mT, b.mT)
         return (left, right) if term.part is None else (left[term.part.start : term.part.stop], right)
 
-    def _experts_first(self, term: Term) -> torch.Tensor:
+    def _experts_first(self, term: Term) -> Floats:
         """B [out, rank · experts] with the expert fastest, as [experts, out, rank]."""
         key = (term.adapter, term.b)
         with self._lock:
             found = self._by_expert.get(key)
             if found is None:
-                stored = self._whole(term, term.b)
-                found = stored.reshape(stored.shape[0], term.rank, term.experts).permute(2, 0, 1).contiguous()
-                self._by_expert[key] = found
+                header, entry = self._place(term, term.b)
+                numbers = as_numbers(as_stored(read_whole(header, entry), entry.dtype), entry.dtype)
+                by_expert = numbers.reshape(entry.shape[0], term.rank, term.experts).transpose(2, 0, 1)
+                found = self._by_expert[key] = np.ascontiguousarray(by_expert)
             self._by_expert.move_to_end(key)
             while len(self._by_expert) > REMEMBERED:
                 self._by_expert.popitem(last=False)
             return found
 
-    def _whole(self, term: Term, key: str) -> torch.Tensor:
-        return load_ref(Ref(adapter=term.adapter, key=key), self.adapters)
-
-    def load_ref(self, ref: Ref) -> torch.Tensor:
-        """A whole tensor of an adapter as stored."""
-        return load_ref(ref, self.adapters)
+    def _place(self, term: Term, key: str) -> tuple[Header, Entry]:
+        return self.place(Ref(adapter=term.adapter, key=key))
 
 
 def check_factors(adapter: Adapter) -> list[str]:
@@ -245,12 +224,15 @@ def check_factors(adapter: Adapter) -> list[str]:
     idle = []
     for module, parts in adapter.modules.items():
         for part, entry in parts.items():
-            tensor = read_tensor(adapter.header, entry)
-            if not bool(torch.isfinite(tensor).all()):
+            data = read_whole(adapter.header, entry)
+            if not is_finite(data, entry.dtype):
                 raise Refused(
                     Reason.NOT_FINITE,
                     f"{adapter.where}: tensor {entry.name!r} holds NaN or Inf; its training diverged, take an earlier checkpoint",
                 )
-            if part.value in {"lora_B", "lora_embedding_B"} and not bool(tensor.any()):
+            if (
+                part.value in {"lora_B", "lora_embedding_B"}
+                and not as_numbers(as_stored(data, entry.dtype), entry.dtype).any()
+            ):
                 idle.append(module)
     return idle

@@ -3,7 +3,6 @@
 Nothing exists under the output's name before everything is proven; a killed run leaves a partial directory that the next one goes on with.
 """
 
-import functools
 import hashlib
 import json
 import threading
@@ -15,16 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
 from lora_job.digest import combine, directory_digest, file_sha256
 from lora_job.files import list_files, unchanged
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.base_name import check_base_name
 from lora_job.merge.blocks import Blocks
 from lora_job.merge.build_plan import build_plan
-from lora_job.merge.device import choose_device, find_gpu, load_for, released
-from lora_job.merge.encode import quantized_plan
+from lora_job.merge.device import choose_device, find_gpu, released
 from lora_job.merge.engine import Writer, reserve
 from lora_job.merge.factors import Deltas, check_factors
 from lora_job.merge.figures import StepFigures
@@ -33,7 +29,7 @@ from lora_job.merge.lanes import in_lanes
 from lora_job.merge.memory import PeakMemory
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Warned
 from lora_job.merge.publish import Partial, check_separate, is_begun, open_partial, sync, write_file
-from lora_job.merge.recipe import ENGINE_VERSION
+from lora_job.merge.recipe import ENGINE_VERSION, Quantization
 from lora_job.merge.request import MergeRequest
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
 from lora_job.merge.source_digests import SourceDigests
@@ -44,7 +40,7 @@ from lora_job.model_config import ModelConfig, read_config, serving_figures
 from lora_job.outcome import Infrastructure, Refused, Terminated
 from lora_job.progress import Progress
 from lora_job.reasons import Reason
-from lora_job.tensors import FLOATS, Checkpoint, read_checkpoint
+from lora_job.tensors import DTYPE_NAMES, FLOATS, Checkpoint, read_checkpoint
 
 __all__ = ["Inspected", "MergeRequest", "inspect_sources", "merge_digested", "merge_sources"]
 
@@ -71,8 +67,6 @@ class Inspected:
 
 def inspect_sources(request: MergeRequest) -> Inspected:
     """Reads headers, configs and factors, refuses what cannot be merged, and plans the rest."""
-    # Files and workers are what runs in parallel; to share out a tensor of some kilobytes takes longer than to look at it.
-    torch.set_num_threads(1)
     for root in request.roots:
         list_files(root)  # refuses links and files that no model has
     config = read_config(request.base)
@@ -89,7 +83,10 @@ def inspect_sources(request: MergeRequest) -> Inspected:
     plan = build_plan(base=base, config=config, adapters=adapters, recipe=request.recipe)
     for adapter in adapters:
         check_stored_copies(adapter, targets=Targets(base=base, config=config))
-    plan = quantized_plan(plan, config=config, recipe=request.recipe)
+    if request.recipe.quantization is not Quantization.NONE:
+        from lora_job.merge.encode import quantized_plan  # noqa: PLC0415 (torch, which other merges can do without)
+
+        plan = quantized_plan(plan, config=config, recipe=request.recipe)
     sidecars = gather_sidecars(
         base=request.base,
         adapters=request.adapters,
@@ -281,7 +278,7 @@ def _write(
     partial: Partial,
     stop: threading.Event,
     disk: "_Disk",
-    device: torch.device,
+    device: str,
 ) -> tuple[dict[str, Mapping[str, StepFigures]], dict[str, ShardProof]]:
     """Figures and proofs by file: each tensor is written and verified, those of finished files only verified."""
     plan, proofs = inspected.plan, dict[str, ShardProof]()
@@ -299,7 +296,7 @@ def _write(
             tick=lambda _: None,
             stop=stop,
             blocks=blocks,
-            load=functools.partial(load_for, device),
+            device=device,
         )
         verifier = Verifier(
             base=inspected.base,
@@ -381,9 +378,8 @@ def _index(inspected: Inspected) -> bytes:
 
 
 def _dtype(plan: Plan) -> str:
-    names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
     found = {step.dtype for step in plan.steps if step.terms} or {step.dtype for step in plan.steps}
-    return names.get(found.pop(), "mixed") if len(found) == 1 else "mixed"
+    return DTYPE_NAMES.get(found.pop(), "mixed") if len(found) == 1 else "mixed"
 
 
 def _quantized(proofs: Iterable[ShardProof]) -> dict[str, Any]:

@@ -207,6 +207,12 @@ class Step:
         """Whether its delta is combined element by element and not low-rank."""
         return self.combination is not None and self.combination.elementwise
 
+    def combined(self) -> Combination:
+        """The combination of a step that has one."""
+        if self.combination is None:
+            raise AssertionError(f"{self.name} is a plain sum")
+        return self.combination
+
     @property
     def is_plain_copy(self) -> bool:
         """Whether its bytes are those of the tensor it starts from."""

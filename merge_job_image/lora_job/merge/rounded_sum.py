@@ -1,66 +1,55 @@
-"""W + Δ in 16 bits, rounded and measured in one pass of compiled code: what Lora, the encoding and Sums do in many.
+"""W + Δ in 16 bits, rounded and measured in one pass of compiled code, without torch: what nearly all of most merges is.
 
-Only what most of a model is: a low-rank Δ on the CPU, and an output in the dtype of the base. The other steps are calculated by torch.
+A low-rank Δ on the CPU, and an output in the dtype of the base. calculated.py is for the other steps.
 """
 
 from typing import Self
 
-import torch
+import numpy as np
 
 from lora_job.merge import kernels
-from lora_job.merge.factors import LowRank, Stacked
+from lora_job.merge.factors import Deltas, least_certain
 from lora_job.merge.figures import StepFigures, figures_of
-from lora_job.merge.operations import Calculation
-from lora_job.merge.operations.cancellation import Cancellation
-from lora_job.merge.operations.lora import Lora
-from lora_job.merge.plan import Step
+from lora_job.merge.plan import Operation, Step
+from lora_job.merge.stored_numbers import Bits
+from lora_job.merge.strategies.slerp import load_sum
+from lora_job.merge.stream import Sources
 
-__all__ = ["HALVES", "RoundedSum"]
-
-HALVES = ("BF16", "F16")
+__all__ = ["RoundedSum"]
 
 
 class RoundedSum:
     """One tensor's rows, in the order and the chunks in which they are asked for."""
 
-    def __init__(
-        self,
-        step: Step,
-        calculation: Lora,
-        *,
-        delta: LowRank | Stacked,
-        cancellation: Cancellation,
-        compiled: kernels.Kernels,
-    ) -> None:
-        self._step = step
-        self._reader, self._take = calculation.reader, calculation.take
-        self._delta, self._exact, self._least = delta, cancellation.exact, cancellation.least
-        self._compiled = compiled
-        self._result = torch.empty(0, dtype=torch.uint8)
+    def __init__(self, step: Step, *, sources: Sources, deltas: Deltas, compiled: kernels.Kernels) -> None:
+        self._step, self._compiled = step, compiled
+        self._reader, self._take = sources.origin_rows(step), sources.take
+        self._exact = load_sum(step, deltas)
+        self._delta = self._exact.in_float32()
+        self._least = least_certain(self._delta, dtype=step.dtype)
+        self._result = np.empty(0, dtype=np.uint8)
         self._lost, self._moved = 0.0, False
 
     @classmethod
-    def of(cls, step: Step, calculation: Calculation) -> Self | None:
+    def of(cls, step: Step, *, sources: Sources, deltas: Deltas) -> Self | None:
         """None where it is something else, or this processor has no compiled code."""
         compiled = kernels.find()
-        if compiled is None or not isinstance(calculation, Lora) or calculation.cancellation is None:
+        plain = step.operation is Operation.LORA and not step.elementwise and not step.encoding
+        if compiled is None or not plain or step.dtype != step.source_dtype or step.dtype not in kernels.HALVES:
             return None
-        delta = calculation.delta
-        if step.dtype != step.source_dtype or step.dtype not in HALVES or not isinstance(delta, LowRank | Stacked):
-            return None
-        return cls(step, calculation, delta=delta, cancellation=calculation.cancellation, compiled=compiled)
+        return cls(step, sources=sources, deltas=deltas, compiled=compiled)
 
-    def rows(self, start: int, end: int) -> torch.Tensor:
+    def rows(self, start: int, end: int) -> Bits:
         """W + Δ in the stored dtype; valid until the next rows are asked for."""
-        stored = self._reader.read(start, end)
-        size = stored.numel() * stored.element_size()
-        if self._result.numel() < size:
-            self._result = self._take(size)
-        result = self._result[:size].view(stored.dtype).view(stored.shape)
+        stored = self._reader.halves(start, end)
+        if len(self._result) < stored.nbytes:
+            self._result = self._take(stored.nbytes)
+        result = self._result[: stored.nbytes].view(np.uint16).reshape(stored.shape)
         for part, exact in zip(self._delta.parts(start, end), self._exact.parts(start, end), strict=True):
             here = slice(part.place, part.place + part.height)
             found = self._compiled.merge(
                 stored[here],
+                dtype=self._step.dtype,
                 left=part.factors.left[part.first : part.last],
                 right=part.factors.right,
                 exact_left=exact.factors.left[part.first : part.last],

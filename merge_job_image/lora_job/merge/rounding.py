@@ -1,11 +1,9 @@
 """Rounding to the stored dtype, once; and how far two stored numbers are apart."""
 
-import math
-
 import numpy as np
 import torch
 
-__all__ = ["TORCH", "ordered", "round_once", "round_to_odd", "significant_bits", "ulp_distance", "unit_roundoff"]
+__all__ = ["TORCH", "ordered", "round_once", "round_to_odd", "ulp_distance"]
 
 TORCH: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -19,16 +17,6 @@ _INTEGER = {
     torch.float16: torch.int16,
     torch.bfloat16: torch.int16,
 }
-
-
-def unit_roundoff(dtype: torch.dtype) -> float:
-    """Largest relative error of one rounding."""
-    return float(torch.finfo(dtype).eps) / 2
-
-
-def significant_bits(dtype: torch.dtype) -> int:
-    """Of a number's significand, the leading one included."""
-    return round(1 - math.log2(torch.finfo(dtype).eps))
 
 
 def round_once(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -4,11 +4,11 @@ The copy is what the adapter was trained on, so it must be the base's: where it 
 another number of tokens takes the base's place instead (changes.py) and is not compared.
 """
 
-import torch
+import numpy as np
 
 from lora_job.merge.adapter import Adapter, Part
-from lora_job.merge.rounding import TORCH
-from lora_job.merge.stream import OpenFiles, chunks
+from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, round_once
+from lora_job.merge.stream import OpenFiles, Reader, chunks
 from lora_job.merge.targets import Targets
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
@@ -40,6 +40,14 @@ def _same(adapter: Adapter, copy: Entry, origin: Entry, *, targets: Targets) -> 
     with OpenFiles() as files:
         ours, theirs = files.reader(header, origin), files.reader(adapter.header, copy)
         return all(
-            torch.equal(ours.read(start, end).to(TORCH[copy.dtype]), theirs.read(start, end))
+            np.array_equal(_rounded(ours, start, end, dtype=copy.dtype), _numbers(theirs, start, end))
             for start, end in chunks(origin.shape, item=item)
         )
+
+
+def _numbers(reader: Reader, start: int, end: int) -> Floats:
+    return as_numbers(as_stored(reader.data(start, end), reader.dtype), reader.dtype)
+
+
+def _rounded(reader: Reader, start: int, end: int, *, dtype: str) -> Floats:
+    return as_numbers(round_once(_numbers(reader, start, end).astype(np.float64), dtype), dtype)

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import torch
+import numpy as np
 
 from lora_job.merge.adapter import Adapter
 from lora_job.merge.blocks import Take, fresh
 from lora_job.merge.plan import Step
-from lora_job.merge.rounding import TORCH
+from lora_job.merge.stored_numbers import Bits, Bytes
 from lora_job.outcome import Infrastructure
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint, Entry, Header
@@ -31,7 +31,7 @@ __all__ = [
     "chunks",
     "matrix_shape",
     "read_into",
-    "read_tensor",
+    "read_whole",
     "write_at",
 ]
 
@@ -71,22 +71,18 @@ def write_at(descriptor: int, view: memoryview, *, offset: int) -> None:
         done += os.pwrite(descriptor, view[done:], offset + done)
 
 
-def read_tensor(header: Header, entry: Entry, *, start: int = 0, end: int | None = None) -> torch.Tensor:
-    """A (small) tensor as stored; with `start` and `end` only these of its first dimension."""
-    if end is None:
-        shape, begin = entry.shape, entry.begin
-    else:
-        shape = (end - start, *entry.shape[1:])
-        begin = entry.begin + start * prod(entry.shape[1:]) * DTYPE_BYTES[entry.dtype]
-    tensor = torch.empty(shape, dtype=TORCH[entry.dtype])
-    if tensor.numel():
+def read_whole(header: Header, entry: Entry, *, start: int = 0, end: int | None = None) -> Bytes:
+    """A (small) tensor's bytes; with `start` and `end` only these of its first dimension."""
+    row = prod(entry.shape[1:]) * DTYPE_BYTES[entry.dtype]
+    begin, size = (entry.begin, entry.size) if end is None else (entry.begin + start * row, (end - start) * row)
+    data = np.empty(size, dtype=np.uint8)
+    if size:
         descriptor = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            view = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-            read_into(descriptor, view, offset=header.data_start + begin, where=str(header.path))
+            read_into(descriptor, data.data, offset=header.data_start + begin, where=str(header.path))
         finally:
             os.close(descriptor)
-    return tensor
+    return data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,23 +158,22 @@ class Reader:
     def __init__(self, place: Place, *, columns: int, dtype: str, take: Take) -> None:
         self._place = place
         self._take = take
-        self._columns = columns
-        self._dtype = TORCH.get(dtype)
+        self.columns = columns
+        self.dtype = dtype
         self._row = columns * DTYPE_BYTES[dtype]
-        self._buffer = torch.empty(0, dtype=torch.uint8)
+        self._buffer = np.empty(0, dtype=np.uint8)
 
-    def data(self, start: int, end: int) -> torch.Tensor:
+    def data(self, start: int, end: int) -> Bytes:
         """Bytes of some rows; valid until the next read."""
         size = (end - start) * self._row
-        if self._buffer.numel() < size:
+        if len(self._buffer) < size:
             self._buffer = self._take(size)
         part = self._buffer[:size]
-        view = memoryview(part.numpy())  # type: ignore[arg-type]
-        read_into(self._place.descriptor, view, offset=self._place.begin + start * self._row, where=self._place.where)
+        read_into(
+            self._place.descriptor, part.data, offset=self._place.begin + start * self._row, where=self._place.where
+        )
         return part
 
-    def read(self, start: int, end: int) -> torch.Tensor:
-        """Numbers of some rows, [rows, columns]; valid until the next read."""
-        if self._dtype is None:
-            raise AssertionError("only floats are calculated with")
-        return self.data(start, end).view(self._dtype).view(end - start, self._columns)
+    def halves(self, start: int, end: int) -> Bits:
+        """Some rows of 16-bit numbers, [rows, columns]; valid until the next read."""
+        return self.data(start, end).view(np.uint16).reshape(end - start, self.columns)

@@ -7,7 +7,6 @@ The same pass makes the digest of each tensor. Rows are verified as soon as they
 the file's digest follows in a thread of its own. Files of an earlier run are verified in the same way, tensor by tensor.
 """
 
-import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,37 +15,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
 from blake3 import blake3
 
 from lora_job.merge.blocks import Blocks
-from lora_job.merge.checks import Check, check_of, wrong
-from lora_job.merge.encoded import StoredLayer, compare_encoded, too_far
+from lora_job.merge.checks import Check, check_of
 from lora_job.merge.engine import Watch
 from lora_job.merge.factors import Deltas
 from lora_job.merge.figures import StepFigures
 from lora_job.merge.file_digest import FileDigest
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
-from lora_job.merge.operations import calculate
 from lora_job.merge.plan import Plan, ShardPlan, Step
-from lora_job.merge.rounding import TORCH, round_once, ulp_distance
-from lora_job.merge.strategies.combined import BLOCK_ELEMENTS, blocks_of
-from lora_job.merge.strategies.oracle import TrimProof, load_oracle
+from lora_job.merge.sampled import Sample, sample_of
 from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header, read_header
 
-__all__ = ["ALLOWED_SHARE", "MAX_ULP", "NEAR_ZERO", "ShardCheck", "ShardProof", "Verifier", "chosen_sample"]
+__all__ = ["ShardCheck", "ShardProof", "Verifier", "chosen_sample"]
 
 SAMPLE_TENSORS = 16
-SAMPLE_ELEMENTS = 2**16
-SAMPLE_PLACES = 16
-# Share of elements that may differ from float64 rounded once.
-ALLOWED_SHARE: Mapping[str, float] = {"BF16": 1e-4, "F16": 5e-4, "F32": 1e-5, "F64": 1e-5}
-MAX_ULP = 1
-NEAR_ZERO = 2.0**-22
 Tick = Callable[[int], None]
 
 
@@ -134,13 +122,11 @@ class Verifier:
         self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
     ) -> None:
         """Reads a quantized layer back and compares it with float64."""
-        trims = TrimProof()
+        from lora_job.merge.encoded import StoredLayer  # noqa: PLC0415 (torch: such a layer was written by it too)
+        from lora_job.merge.recalculated import read_back  # noqa: PLC0415
+
         layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
-        exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=trims.load)
-        found = compare_encoded(step, layer, exact, tick=self.ticked)
-        problem = too_far(step, found) or trims.problem()
-        if problem:
-            raise wrong(step, problem)
+        found = read_back(step, layer, sources=sources, deltas=self._deltas, tick=self.ticked)
         tally.quantized += 1
         tally.worst_of_bound = max(tally.worst_of_bound, found.worst)
         if found.retention is not None:
@@ -163,29 +149,9 @@ class Verifier:
         """Whether some of its elements are compared with float64 rounded once."""
         return step.name in self._sample
 
-    def compare_exactly(self, step: Step, sources: Sources, written: Reader, *, tally: "_Tally") -> None:
+    def compare_exactly(self, step: Step, sources: Sources, written: Reader) -> Sample:
         """Some elements of a tensor with float64 rounded once."""
-        exact = calculate(step, sources=sources, deltas=self._deltas, dtype=torch.float64, load=load_oracle)
-        tally.sampled += 1
-        elements, mismatched = tally.elements, tally.mismatched
-        for start, end in self._chosen_rows(step):
-            found = exact.rows(start, end)
-            if found.before is None:
-                raise AssertionError("only calculated tensors are sampled")
-            tally.compare(step, new=written.read(start, end), old=found.before.double(), exact=found.after, start=start)
-        _check_share(step, elements=tally.elements - elements, mismatched=tally.mismatched - mismatched)
-
-    def _chosen_rows(self, step: Step) -> list[tuple[int, int]]:
-        """About SAMPLE_ELEMENTS of a tensor: some rows here and there, or blocks where rows are only decided in blocks."""
-        generator = torch.Generator().manual_seed(self._seed)
-        if step.elementwise:
-            every, count = blocks_of(step), SAMPLE_ELEMENTS // BLOCK_ELEMENTS
-        else:
-            rows, columns = matrix_shape(step.shape)
-            height = max(1, SAMPLE_ELEMENTS // SAMPLE_PLACES // max(1, columns))
-            every, count = [(row, min(rows, row + height)) for row in range(0, rows, height)], SAMPLE_PLACES
-        some = torch.randperm(len(every), generator=generator)[:count].sort().values
-        return [every[place] for place in some.tolist()]
+        return sample_of(step, sources=sources, deltas=self._deltas, written=written, seed=self._seed)
 
 
 class _Look:
@@ -220,7 +186,7 @@ class _Look:
         while not self._step.encoding and self._next < len(self._chunks) and self._chunks[self._next][1] <= end:
             first, last = self._chunks[self._next]
             new = self._written.data(first, last)
-            self._digest.update(memoryview(new.numpy()))  # type: ignore[arg-type]
+            self._digest.update(new.data)
             self._check.look(new, first, last)
             self._next += 1
             self._verifier.ticked(len(new))
@@ -238,7 +204,7 @@ class _Look:
         self._check.judge(figures)
         self.digests = {step.name: _named(self._digest)}
         if self._verifier.is_sampled(step):
-            self._verifier.compare_exactly(step, self._sources, self._written, tally=self.tally)
+            self.tally.add(self._verifier.compare_exactly(step, self._sources, self._written))
 
 
 class ShardCheck:
@@ -291,37 +257,12 @@ class _Tally:
     worst_of_bound: float = 0.0
     retention: dict[str, float] = field(default_factory=dict)
 
-    def compare(self, step: Step, *, new: torch.Tensor, old: torch.Tensor, exact: torch.Tensor, start: int) -> None:
-        expected = round_once(exact, TORCH[step.dtype])
-        self.elements += new.numel()
-        different = new != expected
-        if not bool(different.any()):
-            return
-        distance = ulp_distance(new, expected)
-        # Where W and Δ cancel, a unit in the last place of the tiny result means nothing.
-        excused = (new.double() - exact).abs() <= NEAR_ZERO * torch.maximum(old.abs(), (exact - old).abs())
-        counted = different & ~excused
-        if not bool(counted.any()):
-            return
-        worst = int(distance[counted].max())
-        self.mismatched += int(counted.sum())
-        self.max_ulp = max(self.max_ulp, worst)
-        if worst > MAX_ULP:
-            raise wrong(step, f"from row {start} on it is {worst} units in the last place away from float64")
-
-
-def _check_share(step: Step, *, elements: int, mismatched: int) -> None:
-    """Raises when more elements of a sample differ than chance explains.
-
-    The bound is one of whole tensors: a sample that is right may exceed it by chance, but not by four standard deviations.
-    """
-    expected = ALLOWED_SHARE[step.dtype] * elements
-    allowed = max(2, int(expected + 4 * math.sqrt(expected)))
-    if mismatched > allowed:
-        raise wrong(
-            step,
-            f"{mismatched} of {elements} sampled elements differ from float64 rounded once, expected at most {allowed}",
-        )
+    def add(self, sample: Sample) -> None:
+        """One more tensor of which some elements were compared."""
+        self.sampled += 1
+        self.elements += sample.elements
+        self.mismatched += sample.mismatched
+        self.max_ulp = max(self.max_ulp, sample.max_ulp)
 
 
 def _total(tallies: Iterable[_Tally]) -> _Tally:
@@ -349,6 +290,6 @@ def _digests(step: Step, header: Header, *, files: OpenFiles) -> dict[str, str]:
         entry = header.by_name[stored.name]
         reader, state = files.reader(header, entry), blake3()
         for start, end in chunks(entry.shape, item=DTYPE_BYTES[entry.dtype]):
-            state.update(memoryview(reader.data(start, end).numpy()))  # type: ignore[arg-type]
+            state.update(reader.data(start, end).data)
         found[stored.name] = _named(state)
     return found

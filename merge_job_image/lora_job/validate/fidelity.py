@@ -20,9 +20,11 @@ from lora_job.merge.factors import Deltas
 from lora_job.merge.operations import calculate, working_dtype
 from lora_job.merge.plan import WHOLE, Operation, Plan, Step
 from lora_job.merge.rounding import TORCH, round_once, ulp_distance
+from lora_job.merge.sampled import ALLOWED_SHARE, MAX_ULP, NEAR_ZERO
+from lora_job.merge.stored_numbers import is_finite
 from lora_job.merge.strategies.oracle import load_oracle
 from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks
-from lora_job.merge.verify import ALLOWED_SHARE, MAX_ULP, NEAR_ZERO
+from lora_job.merge.torch_rows import read_rows
 from lora_job.model_config import read_config
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
@@ -208,7 +210,7 @@ def _check_merged(
     ours = calculate(step, sources=sources, deltas=deltas, dtype=working_dtype(step))
     exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64)
     for start, end in chunks(step.shape, item=DTYPE_BYTES[step.source_dtype]):
-        stored, rows = found.read(start, end), ours.rows(start, end)
+        stored, rows = read_rows(found, start, end), ours.rows(start, end)
         if rows.before is not None and not tally.quick(stored, before=rows.before, after=rows.after):
             again = exact.rows(start, end)
             if again.before is not None:
@@ -228,9 +230,9 @@ def _check_unmerged(step: Step, found: Reader, *, sources: Sources, deltas: Delt
     calculation = None if step.is_plain_copy else calculate(step, sources=sources, deltas=deltas, dtype=torch.float64)
     for start, end in chunks(step.shape, item=max(DTYPE_BYTES[step.dtype], DTYPE_BYTES[step.source_dtype])):
         if calculation is None:
-            ours, theirs = found.data(start, end), reader.data(start, end)
+            ours, theirs = (torch.from_numpy(one.data(start, end)) for one in (found, reader))
         else:
-            ours = found.read(start, end)
+            ours = read_rows(found, start, end)
             theirs = _rounded(calculation.rows(start, end).after.double(), ours.dtype)
         different += int((ours != theirs).sum())
         total += ours.numel()
@@ -340,7 +342,7 @@ def non_finite_tensors(model: Checkpoint, *, tick: Tick) -> list[str]:
                 finite = all(bool(((reader.data(start, end) & 127) != 127).all()) for start, end in parts)
             else:
                 finite = entry.dtype not in FLOATS or all(
-                    bool(torch.isfinite(reader.read(start, end)).all()) for start, end in parts
+                    is_finite(reader.data(start, end), entry.dtype) for start, end in parts
                 )
             found += [] if finite else [name]
     return found

@@ -19,7 +19,8 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from lora_job.dequantize import encoding_of
-from lora_job.merge.stream import OpenFiles, read_tensor
+from lora_job.merge.stream import OpenFiles
+from lora_job.merge.torch_rows import read_tensor
 from lora_job.outcome import Ended
 from lora_job.validate.fidelity import Checkpoint
 from lora_job.validate.harness import Subject

@@ -13,7 +13,7 @@ import torch
 from lora_job.dequantize import STORED_TYPES, decoder
 from lora_job.merge.encode import begin
 from lora_job.merge.plan import Step
-from lora_job.merge.stream import read_tensor
+from lora_job.merge.torch_rows import read_tensor
 from lora_job.validate.fidelity import Checkpoint, Expected
 
 __all__ = ["through_the_format"]

@@ -9,17 +9,20 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from lora_job.merge.kernels.build import library
+from lora_job.merge.stored_numbers import Bits, Floats
 
-__all__ = ["Kernels", "Merged", "Moved", "find", "usable"]
+__all__ = ["HALVES", "Kernels", "Merged", "Moved", "find", "usable"]
 
 _CPU = Path("/proc/cpuinfo")
 # What the compiler assumes of each generation, the best one first; a virtual machine may hide any of it.
 _V3 = {"abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
 _NEEDS = {"x86_64_v4": _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}, "x86_64_v3": _V3}
-_NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+HALVES = {"BF16": "bfloat16", "F16": "float16"}
+"""The dtypes of weights that there are kernels for."""
 
 
 class _Sum(ctypes.Structure):
@@ -56,66 +59,67 @@ class Moved:
     """‖W'‖²"""
     moved: float
     """‖W'−W‖²"""
-    projected: torch.Tensor
-    """(W'−W)x by row, float64."""
+    projected: npt.NDArray[np.float64]
+    """(W'−W)x by row."""
 
 
 class Kernels:
-    """One loaded library. Tensors are contiguous and on the CPU; calls hold no lock of the interpreter."""
+    """One loaded library. Arrays are contiguous; calls hold no lock of the interpreter."""
 
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
 
     def merge(
         self,
-        stored: torch.Tensor,
+        stored: Bits,
         *,
-        left: torch.Tensor,
-        right: torch.Tensor,
-        exact_left: torch.Tensor,
-        exact_right: torch.Tensor,
-        least: torch.Tensor,
-        result: torch.Tensor,
+        dtype: str,
+        left: Floats,
+        right: Floats,
+        exact_left: Floats,
+        exact_right: Floats,
+        least: Floats,
+        result: Bits,
     ) -> Merged:
-        """Writes stored + left @ right to `result`, rounded once; both [rows, columns] in one 16-bit dtype.
+        """Writes stored + left @ right to `result`, rounded once; both are bits of `dtype`, [rows, columns]. float32 but for the exact.
 
         The product is summed in float32, but in float64, from the exact factors, where the result is smaller than `least` of its row.
         """
         rows, columns = stored.shape
         rank = left.shape[1]
-        _check(stored, (rows, columns), stored.dtype)
-        _check(result, (rows, columns), stored.dtype)
+        _check(stored, (rows, columns), np.uint16)
+        _check(result, (rows, columns), np.uint16)
         for one, exact, shape in ((left, exact_left, (rows, rank)), (right, exact_right, (rank, columns))):
-            _check(one, shape, torch.float32)
-            _check(exact, shape, torch.float64)
-        _check(least, (rows,), torch.float32)
-        addresses = [one.data_ptr() for one in (stored, left, right, exact_left, exact_right, least)]
-        given = _Sum(*addresses, rows, columns, rank, result.data_ptr())
+            _check(one, shape, np.float32)
+            _check(exact, shape, np.float64)
+        _check(least, (rows,), np.float32)
+        addresses = [one.ctypes.data for one in (stored, left, right, exact_left, exact_right, least)]
+        given = _Sum(*addresses, rows, columns, rank, result.ctypes.data)
         lost, moved = ctypes.c_double(), ctypes.c_int64()
-        self._call(f"merge_{_NAMES[stored.dtype]}", given, lost, moved)
+        self._call(f"merge_{HALVES[dtype]}", given, lost, moved)
         return Merged(lost=lost.value, moved=bool(moved.value))
 
-    def compare(self, before: torch.Tensor, after: torch.Tensor, *, along: torch.Tensor) -> Moved:
-        """Both [rows, columns] in one 16-bit dtype; `along` is the x of the projection, float32 [columns]."""
+    def compare(self, before: Bits, after: Bits, *, dtype: str, along: Floats) -> Moved:
+        """Both are bits of `dtype`, [rows, columns]; `along` is the x of the projection, float32 [columns]."""
         rows, columns = before.shape
         for one in (before, after):
-            _check(one, (rows, columns), before.dtype)
-        _check(along, (columns,), torch.float32)
-        projected = torch.empty(rows, dtype=torch.float64)
-        addresses = [one.data_ptr() for one in (before, after, along)]
+            _check(one, (rows, columns), np.uint16)
+        _check(along, (columns,), np.float32)
+        projected = np.empty(rows)
+        addresses = [one.ctypes.data for one in (before, after, along)]
         magnitude, moved = ctypes.c_double(), ctypes.c_double()
-        given = _Pair(*addresses, rows, columns, projected.data_ptr())
-        self._call(f"compare_{_NAMES[before.dtype]}", given, magnitude, moved)
+        given = _Pair(*addresses, rows, columns, projected.ctypes.data)
+        self._call(f"compare_{HALVES[dtype]}", given, magnitude, moved)
         return Moved(magnitude=magnitude.value, moved=moved.value, projected=projected)
 
     def _call(self, name: str, *arguments: ctypes.Structure | ctypes.c_double | ctypes.c_int64) -> None:
         self._library[name](*map(ctypes.byref, arguments))
 
 
-def _check(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _check(array: npt.NDArray[np.generic], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
     """Compiled code reads what it is told to: a wrong shape must not get there."""
-    if tensor.shape != shape or tensor.dtype != dtype or not tensor.is_contiguous() or tensor.device.type != "cpu":
-        raise AssertionError(f"expected contiguous {dtype} {shape}, found {tensor.dtype} {tuple(tensor.shape)}")
+    if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+        raise AssertionError(f"expected contiguous {dtype.__name__} {shape}, found {array.dtype} {array.shape}")
 
 
 @functools.cache

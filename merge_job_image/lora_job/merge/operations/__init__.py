@@ -13,7 +13,8 @@ from typing import Protocol
 
 import torch
 
-from lora_job.merge.factors import Delta, Deltas
+from lora_job.merge.dense import Delta, Dense
+from lora_job.merge.factors import Deltas, least_certain
 from lora_job.merge.operations.calculation import Calculated, Calculation
 from lora_job.merge.operations.cancellation import Cancellation
 from lora_job.merge.operations.dora import Dora
@@ -21,8 +22,8 @@ from lora_job.merge.operations.lora import Lora
 from lora_job.merge.operations.rows import ReplacedRows
 from lora_job.merge.operations.whole import Whole
 from lora_job.merge.plan import Operation, Step
-from lora_job.merge.rounding import TORCH
-from lora_job.merge.strategies.load import load_delta, load_sum
+from lora_job.merge.strategies.load import load_delta
+from lora_job.merge.strategies.slerp import load_sum
 from lora_job.merge.stream import Sources
 
 __all__ = ["Calculated", "Calculation", "LoadDelta", "calculate", "working_dtype"]
@@ -60,6 +61,7 @@ def calculate(
 
 
 def _cancellation(step: Step, delta: Delta, deltas: Deltas) -> Cancellation | None:
-    error = delta.float32_error()
-    exact = partial(load_sum, step, deltas, dtype=torch.float64)
-    return None if error is None else Cancellation(error, exact=exact, stored=TORCH[step.dtype])
+    """None where decisions are made by element: that is done in float64."""
+    if not isinstance(delta, Dense):
+        return None
+    return Cancellation(least_certain(delta.factors, dtype=step.dtype), exact=partial(load_sum, step, deltas))

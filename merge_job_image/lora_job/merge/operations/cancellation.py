@@ -11,8 +11,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from lora_job.merge.dense import Dense
 from lora_job.merge.factors import Factors
-from lora_job.merge.rounding import round_to_odd, significant_bits
+from lora_job.merge.rounding import round_to_odd
+from lora_job.merge.stored_numbers import Floats
 
 __all__ = ["Cancellation"]
 
@@ -23,31 +25,30 @@ AT_ONCE = 2**18
 
 
 class Cancellation:
-    """Of one tensor. `error`: by row, what float32 may be off by; `exact` loads Δ in float64; `stored`: the dtype that comes after."""
+    """Of one tensor. `least`: by row, what is smaller is calculated again (factors.py); `exact` loads Δ in float64."""
 
-    def __init__(self, error: torch.Tensor, *, exact: Callable[[], Factors], stored: torch.dtype) -> None:
-        self.least = error * 2.0 ** (significant_bits(stored) + 1)
-        """By row: what is smaller is calculated again."""
+    def __init__(self, least: Floats, *, exact: Callable[[], Factors]) -> None:
+        self._least = torch.from_numpy(least)
         self._load = exact
 
     @cached_property
-    def exact(self) -> Factors:
+    def _exact(self) -> Dense:
         """Δ in float64."""
-        return self._load()
+        return Dense(self._load())
 
     def mend(self, after: torch.Tensor, *, before: torch.Tensor, start: int) -> None:
         """Overwrites elements of `after` (float32), whose first row is `start`, that are too small with what rounds as the float64 sum
         does.
         """
-        places = self._too_small(after, self.least[start : start + len(after)])
+        places = self._too_small(after, self._least[start : start + len(after)])
         if not len(places):
             return
         stored, mended = before.view(-1), after.view(-1)
-        count = max(1, AT_ONCE // self.exact.left.shape[-1])
+        count = max(1, AT_ONCE // self._exact.factors.left.shape[-1])
         for first in range(0, len(places), count):
             some = places[first : first + count]
             rows, columns = some // after.shape[1], some % after.shape[1]
-            exact = stored[some].double() + self.exact.elements(rows + start, columns)
+            exact = stored[some].double() + self._exact.elements(rows + start, columns)
             mended[some] = round_to_odd(exact)
 
     def _too_small(self, after: torch.Tensor, least: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,13 @@ definition, a column of an embedding. Rows are known from themselves; columns ne
 import torch
 
 from lora_job.merge.blocks import Take
+from lora_job.merge.dense import Dense
 from lora_job.merge.factors import Deltas
 from lora_job.merge.operations.calculation import Calculated
 from lora_job.merge.operations.lora import Lora
 from lora_job.merge.plan import Geometry, Step
 from lora_job.merge.stream import Reader, chunks, matrix_shape
+from lora_job.merge.torch_rows import read_tensor
 from lora_job.tensors import DTYPE_BYTES
 
 __all__ = ["Dora"]
@@ -24,8 +26,8 @@ class Dora:
         if step.magnitude is None:
             raise AssertionError(f"{step.name} has no magnitude")
         self._step = step
-        self._sum = Lora(reader, delta=deltas.load(step, dtype=dtype), dtype=dtype, take=take)
-        self._magnitude = deltas.load_ref(step.magnitude).to(dtype).reshape(-1)
+        self._sum = Lora(reader, delta=Dense(deltas.load(step)), dtype=dtype, take=take)
+        self._magnitude = read_tensor(*deltas.place(step.magnitude)).to(dtype).reshape(-1)
         self._by_column = any(term.geometry is not Geometry.LINEAR for term in step.terms)
         self._column_factors: torch.Tensor | None = None
 

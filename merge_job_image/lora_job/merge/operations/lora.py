@@ -3,10 +3,11 @@
 import torch
 
 from lora_job.merge.blocks import Take
-from lora_job.merge.factors import Delta
+from lora_job.merge.dense import Delta
 from lora_job.merge.operations.calculation import Calculated
 from lora_job.merge.operations.cancellation import Cancellation
 from lora_job.merge.stream import Reader
+from lora_job.merge.torch_rows import read_rows
 
 __all__ = ["Lora"]
 
@@ -24,21 +25,23 @@ class Lora:
         cancellation: Cancellation | None = None,
     ) -> None:
         """`cancellation`: what float32 is not enough for; None where it is not asked, or `dtype` is wider."""
-        self.reader = reader
-        self.delta = delta
-        self.take = take
-        self.cancellation = cancellation
+        self._reader = reader
+        self._delta = delta
+        self._take = take
+        self._cancellation = cancellation
         self._after = torch.empty(0, dtype=dtype)
 
     def rows(self, start: int, end: int) -> Calculated:
-        stored = self.reader.read(start, end)
+        stored = read_rows(self._reader, start, end)
         if self._after.numel() < stored.numel():
-            self._after = self.take(stored.numel() * self._after.element_size()).view(self._after.dtype)
+            self._after = torch.from_numpy(self._take(stored.numel() * self._after.element_size())).view(
+                self._after.dtype
+            )
         after = self._after[: stored.numel()].view(stored.shape).copy_(stored)
-        self.delta.add_to(after, start, end)
-        if self.cancellation is not None:
-            self.cancellation.mend(after, before=stored, start=start)
+        self._delta.add_to(after, start, end)
+        if self._cancellation is not None:
+            self._cancellation.mend(after, before=stored, start=start)
         return Calculated(before=stored, after=after)
 
     def change_norm(self) -> float | None:
-        return self.delta.norm()
+        return self._delta.norm()

@@ -9,6 +9,7 @@ from lora_job.merge.operations.calculation import Calculated
 from lora_job.merge.plan import Step
 from lora_job.merge.rounding import TORCH
 from lora_job.merge.stream import Reader
+from lora_job.merge.torch_rows import read_rows, read_tensor
 
 __all__ = ["ReplacedRows"]
 
@@ -20,14 +21,14 @@ class ReplacedRows:
         if step.rows is None:
             raise AssertionError(f"{step.name} replaces no rows")
         self._reader = reader
-        self._new = deltas.load_ref(step.rows.ref)
+        self._new = read_tensor(*deltas.place(step.rows.ref))
         # A dtype that holds both exactly, so that rounding to the stored one is the only rounding.
         self._dtype = torch.promote_types(TORCH[step.source_dtype], self._new.dtype)
         self._order = sorted(range(len(step.rows.indices)), key=step.rows.indices.__getitem__)
         self._indices = [step.rows.indices[place] for place in self._order]
 
     def rows(self, start: int, end: int) -> Calculated:
-        after = self._reader.read(start, end).to(self._dtype, copy=True)
+        after = read_rows(self._reader, start, end).to(self._dtype, copy=True)
         for place in range(bisect_left(self._indices, start), bisect_left(self._indices, end)):
             after[self._indices[place] - start] = self._new[self._order[place]]
         return Calculated(before=None, after=after)

@@ -2,6 +2,7 @@
 
 from lora_job.merge.operations.calculation import Calculated
 from lora_job.merge.stream import Reader
+from lora_job.merge.torch_rows import read_rows
 
 __all__ = ["Whole"]
 
@@ -13,7 +14,7 @@ class Whole:
         self._reader = reader
 
     def rows(self, start: int, end: int) -> Calculated:
-        return Calculated(before=None, after=self._reader.read(start, end))
+        return Calculated(before=None, after=read_rows(self._reader, start, end))
 
     def change_norm(self) -> float | None:
         return None

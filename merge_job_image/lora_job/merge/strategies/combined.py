@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lora_job.merge.factors import Deltas, Factors
-from lora_job.merge.plan import Combination, Step, Term
+from lora_job.merge.dense import Dense
+from lora_job.merge.factors import Deltas
+from lora_job.merge.plan import Step, Term
 from lora_job.merge.recipe import Strategy
 from lora_job.merge.strategies.consensus import Consensus
 from lora_job.merge.strategies.dare import RandomDrop
@@ -19,17 +20,10 @@ from lora_job.merge.strategies.trim import Trim, find_trim, kept_count, magnitud
 from lora_job.merge.stream import chunks, matrix_shape
 from lora_job.tensors import DTYPE_BYTES
 
-__all__ = ["Combined", "Part", "blocks", "blocks_of", "combination_of", "load_parts", "trims_of"]
+__all__ = ["Combined", "Part", "blocks", "blocks_of", "load_parts", "trims_of"]
 
 BLOCK_ELEMENTS = 2**15
 """256 KiB of float64: a block and what is calculated from it stay in a core's cache, and malloc reuses the pages of the last one."""
-
-
-def combination_of(step: Step) -> Combination:
-    """The combination of a step that has one."""
-    if step.combination is None:
-        raise AssertionError(f"{step.name} is a plain sum")
-    return step.combination
 
 
 def blocks_of(step: Step) -> list[tuple[int, int]]:
@@ -51,7 +45,7 @@ class Part:
     """One adapter's delta for one tensor, without its weight."""
 
     step: Step
-    delta: Factors
+    delta: Dense
     weight: float
     drop: RandomDrop | None
     """None: ties, which trims by magnitude."""
@@ -69,7 +63,7 @@ class Part:
     @property
     def keep(self) -> int:
         """How many elements ties keeps."""
-        return kept_count(self.elements, density=combination_of(self.step).density or 1.0)
+        return kept_count(self.elements, density=self.step.combined().density or 1.0)
 
     def whole(self) -> Iterator[tuple[int, torch.Tensor]]:
         """The delta in the blocks that the merge uses, so that a threshold is found in the very same bits."""
@@ -114,7 +108,7 @@ def load_parts(step: Step, deltas: Deltas) -> list[Part]:
         parts.append(
             Part(
                 step=step,
-                delta=deltas.load(alone, dtype=torch.float64),
+                delta=Dense(deltas.load(alone)),
                 weight=terms[0].coefficient,
                 drop=_drop(step, digest=deltas.digest(index)),
                 check=deltas.check,
@@ -124,7 +118,7 @@ def load_parts(step: Step, deltas: Deltas) -> list[Part]:
 
 
 def _drop(step: Step, *, digest: str) -> RandomDrop | None:
-    combination = combination_of(step)
+    combination = step.combined()
     if combination.seed is None or combination.density is None:
         return None
     return RandomDrop(seed=combination.seed, digest=digest, tensor=step.name, density=combination.density)
@@ -132,7 +126,7 @@ def _drop(step: Step, *, digest: str) -> RandomDrop | None:
 
 def trims_of(step: Step, parts: Sequence[Part], deltas: Deltas) -> Sequence[Trim | None]:
     """What each adapter's delta is cut to, found once in a build; None where the strategy drops at random instead."""
-    if combination_of(step).strategy is not Strategy.TIES:
+    if step.combined().strategy is not Strategy.TIES:
         return [None] * len(parts)
     found = deltas.trims.get(step.name)
     if found is None:
@@ -147,7 +141,7 @@ class Combined:
     """Δ of one tensor."""
 
     def __init__(self, step: Step, deltas: Deltas, *, dtype: torch.dtype) -> None:
-        self._combination = combination_of(step)
+        self._combination = step.combined()
         self._columns = matrix_shape(step.shape)[1]
         self._parts = load_parts(step, deltas)
         self._trims = trims_of(step, self._parts, deltas)
@@ -166,9 +160,6 @@ class Combined:
 
     def norm(self) -> None:
         """Known only after a dense pass, which the merge is."""
-
-    def float32_error(self) -> None:
-        """Decisions by element are made in float64."""
 
     def _block(self, start: int, end: int) -> torch.Tensor:
         changed = (

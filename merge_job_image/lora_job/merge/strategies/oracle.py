@@ -5,14 +5,16 @@ ties, dare_*   all adapters side by side: sum, sign, mean, instead of running su
                a trim is not searched again but proven: it keeps exactly the wanted number of elements, counted as they pass
 """
 
+import math
+
 import torch
 
-from lora_job.merge.factors import Delta, Deltas, Factors
+from lora_job.merge.dense import Delta, Dense
+from lora_job.merge.factors import Deltas, Factors
 from lora_job.merge.plan import Step
 from lora_job.merge.recipe import Strategy
-from lora_job.merge.strategies.combined import blocks, combination_of, load_parts, trims_of
-from lora_job.merge.strategies.load import with_shares
-from lora_job.merge.strategies.slerp import shares_of
+from lora_job.merge.strategies.combined import blocks, load_parts, trims_of
+from lora_job.merge.strategies.slerp import shares_of, with_shares
 from lora_job.merge.stream import matrix_shape
 
 __all__ = ["TrimProof", "load_oracle"]
@@ -24,7 +26,7 @@ def load_oracle(step: Step, deltas: Deltas, *, dtype: torch.dtype) -> Delta:
         return _SideBySide(step, deltas, dtype=dtype)
     if step.combination is not None:
         step = with_shares(step, deltas, by=_dense_shares)
-    return deltas.load(step, dtype=dtype)
+    return Dense(deltas.load(step))
 
 
 class TrimProof:
@@ -48,7 +50,7 @@ class _SideBySide:
     """ties and dare as they are defined."""
 
     def __init__(self, step: Step, deltas: Deltas, *, dtype: torch.dtype) -> None:
-        self._combination = combination_of(step)
+        self._combination = step.combined()
         self._columns = matrix_shape(step.shape)[1]
         self._parts = load_parts(step, deltas)
         self._trims = trims_of(step, self._parts, deltas)
@@ -65,9 +67,6 @@ class _SideBySide:
 
     def norm(self) -> None:
         """Not known without a dense pass."""
-
-    def float32_error(self) -> None:
-        """Decisions by element are made in float64."""
 
     def _block(self, start: int, end: int) -> torch.Tensor:
         votes = self._weights * torch.stack([self._thinned(number, start, end) for number in range(len(self._parts))])
@@ -97,14 +96,11 @@ class _SideBySide:
 
 def _dense_shares(first: Factors, second: Factors, t: float) -> tuple[float, float]:
     inner = first_square = second_square = 0.0
-    rows, columns = _shape(first)
+    rows, columns = math.prod(first.left.shape[:-1]), first.right.shape[-1]
+    both = Dense(first), Dense(second)
     for start, end in blocks(0, rows, columns=columns):
-        left, right = (factors.rows(start, end).reshape(-1) for factors in (first, second))
+        left, right = (dense.rows(start, end).reshape(-1) for dense in both)
         inner += float(torch.dot(left, right))
         first_square += float(torch.dot(left, left))
         second_square += float(torch.dot(right, right))
     return shares_of(inner, first_square, second_square, t=t)
-
-
-def _shape(factors: Factors) -> tuple[int, int]:
-    return factors.left.shape[:-1].numel(), int(factors.right.shape[-1])

@@ -7,12 +7,17 @@ K. Shoemake, Animating rotation with quaternion curves, 1985.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
-import torch
+import numpy as np
 
-from lora_job.merge.factors import Factors
+from lora_job.merge.factors import Deltas, Factors
+from lora_job.merge.plan import Step
 
-__all__ = ["shares", "shares_of"]
+__all__ = ["Shares", "load_sum", "shares", "shares_of", "with_shares"]
+
+Shares = Callable[[Factors, Factors, float], tuple[float, float]]
 
 STRAIGHT = 0.9995
 """From this |cos| on sin θ is too small to divide by, and line and turn agree."""
@@ -20,7 +25,7 @@ STRAIGHT = 0.9995
 
 def _inner(first: Factors, second: Factors) -> float:
     """⟨L₁R₁, L₂R₂⟩ = Σ (L₁ᵀL₂) ∘ (R₁R₂ᵀ), over all experts where they are stacked."""
-    return float(((first.left.mT @ second.left) * (first.right @ second.right.mT)).sum(dtype=torch.float64))
+    return float(np.sum((first.left.mT @ second.left) * (first.right @ second.right.mT)))
 
 
 def shares(first: Factors, second: Factors, t: float) -> tuple[float, float]:
@@ -38,3 +43,25 @@ def shares_of(inner: float, first_square: float, second_square: float, *, t: flo
         return 1.0 - t, t
     angle = math.acos(cosine)
     return math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def load_sum(step: Step, deltas: Deltas) -> Factors:
+    """The delta of a step that is a sum of low-rank terms, once all numbers before them are known; float64."""
+    return deltas.load(with_shares(step, deltas, by=shares) if step.combination else step)
+
+
+def with_shares(step: Step, deltas: Deltas, *, by: Shares) -> Step:
+    """slerp's step as a plain sum: its terms with the shares that the angle between the two deltas gives them."""
+    combination = step.combined()
+    pair = [
+        replace(step, terms=tuple(term for term in step.terms if term.adapter == index), combination=None)
+        for index in sorted({term.adapter for term in step.terms})
+    ]
+    first, second = (deltas.load(alone) for alone in pair)
+    found = by(first, second, combination.t or 0.0)
+    terms = tuple(
+        replace(term, coefficient=term.coefficient * share * combination.scale)
+        for alone, share in zip(pair, found, strict=True)
+        for term in alone.terms
+    )
+    return replace(step, terms=terms, combination=None)
