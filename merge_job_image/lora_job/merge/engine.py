@@ -101,9 +101,10 @@ class Writer:
         return {step.name: one for step, one in zip(shard.steps, found, strict=True) if one is not None}
 
     def _write_step(self, step: Step, *, output: int, layout: Layout, watched: Watched) -> StepFigures | None:
-        adapters = self._deltas.adapters
+        adapters, files = self._deltas.adapters, self._deltas.files
         with watched(step) as watch:
-            with self._blocks.lent() as take, Sources(base=self._base, adapters=adapters, take=take) as sources:
+            with self._blocks.lent() as take:
+                sources = Sources(base=self._base, adapters=adapters, files=files, take=take)
                 figures = self._written(step, output=output, layout=layout, sources=sources, watch=watch)
             for stored in step.stored:
                 begin_writeback(output, layout.places[stored.name], stored.size)

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lora_job.merge.adapter import Adapter
+from lora_job.merge.adapter import Part as AdapterPart
 from lora_job.merge.plan import Geometry, Ref, Step, Term
 from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, is_finite, significant_bits
-from lora_job.merge.stream import read_whole
+from lora_job.merge.stream import OpenFiles
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 from lora_job.tensors import Entry, Header
@@ -140,19 +141,15 @@ def _joined(sides: Sequence[Exact], *, axis: int) -> Exact:
     return np.ascontiguousarray(sides[0] if len(sides) == 1 else np.concatenate(sides, axis=axis))
 
 
-def _exact(header: Header, entry: Entry, *, start: int = 0, end: int | None = None, factor: float = 1.0) -> Exact:
-    """A factor, or these of its first dimension, in float64 and multiplied."""
-    stored = as_stored(read_whole(header, entry, start=start, end=end), entry.dtype)
-    exact = np.multiply(as_numbers(stored, entry.dtype), factor, dtype=np.float64)
-    return exact.reshape(entry.shape if end is None else (end - start, *entry.shape[1:]))
-
-
 class Deltas:
     """Loads deltas for one build; safe to use from several threads."""
 
-    def __init__(self, adapters: Sequence[Adapter], *, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, adapters: Sequence[Adapter], *, files: OpenFiles, check: Callable[[], None] = lambda: None
+    ) -> None:
         """`check` raises when long work must stop."""
         self.adapters = tuple(adapters)
+        self.files = files
         self.check = check
         self.trims: dict[str, tuple[Trim, ...]] = {}
         """ties: by tensor, what each adapter's delta is cut to; found once, used by all."""
@@ -181,21 +178,22 @@ class Deltas:
         if term.geometry in {Geometry.EXPERTS, Geometry.EXPERTS_TRANSPOSED}:
             left, right = self._expert_sides(term)
             return left * factor, right
-        b = _exact(*self._place(term, term.b), factor=factor)
+        b = self._exact(term, term.b)
+        b *= factor
         if term.geometry is Geometry.BIAS:
             return b.reshape(-1, 1), np.ones((1, 1))
-        a = _exact(*self._place(term, term.a))
+        a = self._exact(term, term.a)
         return (b, a) if term.geometry is Geometry.LINEAR else (a.T, b.T)
 
     def _expert_sides(self, term: Term) -> tuple[Exact, Exact]:
         """Of all experts, or of one and the rows of it that a tensor on disk holds."""
         experts_b = self._experts_first(term)
         if term.part is None:
-            a = _exact(*self._place(term, term.a)).reshape(term.experts, term.rank, -1)
+            a = self._exact(term, term.a).reshape(term.experts, term.rank, -1)
             b = experts_b.astype(np.float64)
         else:
             first = term.part.expert * term.rank
-            a = _exact(*self._place(term, term.a), start=first, end=first + term.rank)
+            a = self._exact(term, term.a, start=first, end=first + term.rank)
             b = experts_b[term.part.expert].astype(np.float64)
         left, right = (b, a) if term.geometry is Geometry.EXPERTS else (a.mT, b.mT)
         return (left, right) if term.part is None else (left[term.part.start : term.part.stop], right)
@@ -206,33 +204,42 @@ class Deltas:
         with self._lock:
             found = self._by_expert.get(key)
             if found is None:
-                header, entry = self._place(term, term.b)
-                numbers = as_numbers(as_stored(read_whole(header, entry), entry.dtype), entry.dtype)
-                by_expert = numbers.reshape(entry.shape[0], term.rank, term.experts).transpose(2, 0, 1)
+                stored = self._numbers(term, term.b)
+                by_expert = stored.reshape(len(stored), term.rank, term.experts).transpose(2, 0, 1)
                 found = self._by_expert[key] = np.ascontiguousarray(by_expert)
             self._by_expert.move_to_end(key)
             while len(self._by_expert) > REMEMBERED:
                 self._by_expert.popitem(last=False)
             return found
 
-    def _place(self, term: Term, key: str) -> tuple[Header, Entry]:
-        return self.place(Ref(adapter=term.adapter, key=key))
+    def _exact(self, term: Term, key: str, *, start: int = 0, end: int | None = None) -> Exact:
+        return self._numbers(term, key, start=start, end=end).astype(np.float64)
+
+    def _numbers(self, term: Term, key: str, *, start: int = 0, end: int | None = None) -> Floats:
+        """A factor as it is stored, or these of its first dimension."""
+        header, entry = self.place(Ref(adapter=term.adapter, key=key))
+        stored = as_stored(self.files.read(header, entry, start=start, end=end), entry.dtype)
+        shape = entry.shape if end is None else (end - start, *entry.shape[1:])
+        return as_numbers(stored, entry.dtype).reshape(shape)
 
 
 def check_factors(adapter: Adapter) -> list[str]:
     """Refuses NaN and Inf in any of an adapter's tensors; names the modules whose B is zero throughout."""
     idle = []
-    for module, parts in adapter.modules.items():
-        for part, entry in parts.items():
-            data = read_whole(adapter.header, entry)
-            if not is_finite(data, entry.dtype):
-                raise Refused(
-                    Reason.NOT_FINITE,
-                    f"{adapter.where}: tensor {entry.name!r} holds NaN or Inf; its training diverged, take an earlier checkpoint",
-                )
-            if (
-                part.value in {"lora_B", "lora_embedding_B"}
-                and not as_numbers(as_stored(data, entry.dtype), entry.dtype).any()
-            ):
-                idle.append(module)
+    with OpenFiles() as files:
+        for module, parts in adapter.modules.items():
+            for part, entry in parts.items():
+                data = files.read(adapter.header, entry)
+                if not is_finite(data, entry.dtype):
+                    raise _not_finite(adapter, entry)
+                is_b = part in {AdapterPart.B, AdapterPart.EMBEDDING_B}
+                if is_b and not as_numbers(as_stored(data, entry.dtype), entry.dtype).any():
+                    idle.append(module)
     return idle
+
+
+def _not_finite(adapter: Adapter, entry: Entry) -> Refused:
+    return Refused(
+        Reason.NOT_FINITE,
+        f"{adapter.where}: tensor {entry.name!r} holds NaN or Inf; its training diverged, take an earlier checkpoint",
+    )

@@ -34,6 +34,7 @@ from lora_job.merge.request import MergeRequest
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
 from lora_job.merge.source_digests import SourceDigests
 from lora_job.merge.stored_copies import check_stored_copies
+from lora_job.merge.stream import OpenFiles
 from lora_job.merge.targets import Targets
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
 from lora_job.model_config import ModelConfig, read_config, serving_figures
@@ -206,9 +207,9 @@ def _build(
     request: MergeRequest, inspected: Inspected, digests: SourceDigests, *, partial: Partial, started: float
 ) -> dict[str, Any]:
     plan, stop = inspected.plan, threading.Event()
-    deltas = Deltas(inspected.adapters, check=lambda: _check(stop))
     chosen = choose_device(request.device, gpu=find_gpu() if request.device == "cuda" else None)
-    with PeakMemory() as memory, _Disk() as disk, released(chosen.device):
+    with PeakMemory() as memory, _Disk() as disk, released(chosen.device), OpenFiles() as files:
+        deltas = Deltas(inspected.adapters, files=files, check=lambda: _check(stop))
         figures, proofs = _write(
             request, inspected, deltas, partial=partial, stop=stop, disk=disk, device=chosen.device
         )

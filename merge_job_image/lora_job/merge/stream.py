@@ -5,6 +5,7 @@ depend on the number of workers.
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -31,7 +32,6 @@ __all__ = [
     "chunks",
     "matrix_shape",
     "read_into",
-    "read_whole",
     "write_at",
 ]
 
@@ -71,20 +71,6 @@ def write_at(descriptor: int, view: memoryview, *, offset: int) -> None:
         done += os.pwrite(descriptor, view[done:], offset + done)
 
 
-def read_whole(header: Header, entry: Entry, *, start: int = 0, end: int | None = None) -> Bytes:
-    """A (small) tensor's bytes; with `start` and `end` only these of its first dimension."""
-    row = prod(entry.shape[1:]) * DTYPE_BYTES[entry.dtype]
-    begin, size = (entry.begin, entry.size) if end is None else (entry.begin + start * row, (end - start) * row)
-    data = np.empty(size, dtype=np.uint8)
-    if size:
-        descriptor = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            read_into(descriptor, data.data, offset=header.data_start + begin, where=str(header.path))
-        finally:
-            os.close(descriptor)
-    return data
-
-
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a tensor's bytes begin in an open file."""
@@ -95,12 +81,11 @@ class Place:
 
 
 class OpenFiles:
-    """Files by path, each opened once for reading; one instance per thread."""
+    """Files by path, each opened once for reading; safe from any thread."""
 
-    def __init__(self, *, take: Take = fresh) -> None:
-        """`take`: where the memory comes from that rows are read into."""
+    def __init__(self) -> None:
         self._open: dict[Path, int] = {}
-        self.take = take
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -114,24 +99,34 @@ class OpenFiles:
 
     def place(self, header: Header, entry: Entry) -> "Place":
         """Where a tensor is."""
-        if header.path not in self._open:
-            self._open[header.path] = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
-        begin = header.data_start + entry.begin
-        return Place(descriptor=self._open[header.path], begin=begin, where=str(header.path))
+        with self._lock:
+            if header.path not in self._open:
+                self._open[header.path] = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._open[header.path]
+        return Place(descriptor=descriptor, begin=header.data_start + entry.begin, where=str(header.path))
 
-    def reader(self, header: Header, entry: Entry) -> "Reader":
-        """Rows of a tensor."""
+    def reader(self, header: Header, entry: Entry, *, take: Take = fresh) -> "Reader":
+        """Rows of a tensor; `take`: where the memory comes from that they are read into."""
         columns = matrix_shape(entry.shape)[1]
-        return Reader(self.place(header, entry), columns=columns, dtype=entry.dtype, take=self.take)
+        return Reader(self.place(header, entry), columns=columns, dtype=entry.dtype, take=take)
+
+    def read(self, header: Header, entry: Entry, *, start: int = 0, end: int | None = None) -> Bytes:
+        """A (small) tensor's bytes; with `start` and `end` only these of its first dimension."""
+        row = prod(entry.shape[1:]) * DTYPE_BYTES[entry.dtype]
+        begin, size = (0, entry.size) if end is None else (start * row, (end - start) * row)
+        data, place = np.empty(size, dtype=np.uint8), self.place(header, entry)
+        read_into(place.descriptor, data.data, offset=place.begin + begin, where=place.where)
+        return data
 
 
-class Sources(OpenFiles):
-    """Base and adapters; one instance per thread."""
+class Sources:
+    """Base and adapters, for one tensor at a time; `take`: as OpenFiles.reader."""
 
-    def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter], take: Take = fresh) -> None:
-        super().__init__(take=take)
+    def __init__(self, *, base: Checkpoint, adapters: Sequence[Adapter], files: OpenFiles, take: Take = fresh) -> None:
         self._base = base
         self._adapters = adapters
+        self._files = files
+        self.take = take
 
     def _found(self, step: Step) -> tuple[Header, Entry]:
         """What a step's values start from: an adapter's whole tensor where it has one, otherwise the base's."""
@@ -145,11 +140,11 @@ class Sources(OpenFiles):
 
     def origin(self, step: Step) -> Place:
         """Where the tensor is that a step starts from."""
-        return self.place(*self._found(step))
+        return self._files.place(*self._found(step))
 
     def origin_rows(self, step: Step) -> "Reader":
         """Its rows."""
-        return self.reader(*self._found(step))
+        return self._files.reader(*self._found(step), take=self.take)
 
 
 class Reader:

@@ -3,7 +3,7 @@
 import torch
 
 from lora_job.merge.rounding import TORCH
-from lora_job.merge.stream import Reader, read_whole
+from lora_job.merge.stream import OpenFiles, Reader
 from lora_job.tensors import Entry, Header
 
 __all__ = ["read_rows", "read_tensor"]
@@ -14,6 +14,6 @@ def read_rows(reader: Reader, start: int, end: int) -> torch.Tensor:
     return torch.from_numpy(reader.data(start, end)).view(TORCH[reader.dtype]).view(end - start, reader.columns)
 
 
-def read_tensor(header: Header, entry: Entry) -> torch.Tensor:
+def read_tensor(files: OpenFiles, header: Header, entry: Entry) -> torch.Tensor:
     """A (small) tensor as stored."""
-    return torch.from_numpy(read_whole(header, entry)).view(TORCH[entry.dtype]).view(entry.shape)
+    return torch.from_numpy(files.read(header, entry)).view(TORCH[entry.dtype]).view(entry.shape)

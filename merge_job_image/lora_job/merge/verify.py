@@ -26,8 +26,9 @@ from lora_job.merge.file_digest import FileDigest
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
 from lora_job.merge.plan import Plan, ShardPlan, Step
-from lora_job.merge.sampled import Sample, sample_of
-from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks, matrix_shape
+from lora_job.merge.sampled import ReadRows, Sample, sample_of
+from lora_job.merge.stored_numbers import Bytes
+from lora_job.merge.stream import CHUNK_BYTES, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header, read_header
@@ -111,21 +112,17 @@ class Verifier:
     @contextmanager
     def _watched(self, step: Step, *, header: Header, digest: FileDigest) -> Iterator["_Look"]:
         """A look at one tensor; the memory it needs is the next one's afterwards."""
-        with (
-            self._blocks.lent() as take,
-            Sources(base=self._base, adapters=self._deltas.adapters, take=take) as sources,
-            OpenFiles(take=take) as files,
-        ):
-            yield _Look(self, step, sources=sources, header=header, files=files, digest=digest)
+        adapters, files = self._deltas.adapters, self._deltas.files
+        with self._blocks.lent() as take:
+            sources = Sources(base=self._base, adapters=adapters, files=files, take=take)
+            yield _Look(self, step, sources=sources, header=header, digest=digest)
 
-    def verify_encoded(
-        self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
-    ) -> None:
+    def verify_encoded(self, step: Step, sources: Sources, header: Header, *, tally: "_Tally") -> None:
         """Reads a quantized layer back and compares it with float64."""
         from lora_job.merge.encoded import StoredLayer  # noqa: PLC0415 (torch: such a layer was written by it too)
         from lora_job.merge.recalculated import read_back  # noqa: PLC0415
 
-        layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
+        layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=self._deltas.files)
         found = read_back(step, layer, sources=sources, deltas=self._deltas, tick=self.ticked)
         tally.quantized += 1
         tally.worst_of_bound = max(tally.worst_of_bound, found.worst)
@@ -149,7 +146,7 @@ class Verifier:
         """Whether some of its elements are compared with float64 rounded once."""
         return step.name in self._sample
 
-    def compare_exactly(self, step: Step, sources: Sources, written: Reader) -> Sample:
+    def compare_exactly(self, step: Step, sources: Sources, written: ReadRows) -> Sample:
         """Some elements of a tensor with float64 rounded once."""
         return sample_of(step, sources=sources, deltas=self._deltas, written=written, seed=self._seed)
 
@@ -164,18 +161,17 @@ class _Look:
         *,
         sources: Sources,
         header: Header,
-        files: OpenFiles,
         digest: FileDigest,
     ) -> None:
         """`digest`: of the file, which goes on once the tensor is there."""
         self._verifier, self._step, self._file_digest = verifier, step, digest
-        self._sources, self._header, self._files = sources, header, files
+        self._sources, self._header = sources, header
         self._next = 0
         self.digests: dict[str, str] = {}
         self.tally = _Tally()
         if step.encoding:
             return
-        self._written = files.reader(header, header.by_name[step.name])
+        self._row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
         self._digest, self._check = blake3(), verifier.check_of(step, sources)
         # A decision by element is calculated again in the merge's own chunks, so that rounding cannot decide otherwise.
         sizes = {DTYPE_BYTES[step.source_dtype]} | (set() if step.elementwise else {DTYPE_BYTES[step.dtype]})
@@ -185,11 +181,27 @@ class _Look:
         """Looks at what is there before `end` and was not looked at; a quantized tensor is only looked at as a whole."""
         while not self._step.encoding and self._next < len(self._chunks) and self._chunks[self._next][1] <= end:
             first, last = self._chunks[self._next]
-            new = self._written.data(first, last)
+            new = self._written(first, last)
             self._digest.update(new.data)
             self._check.look(new, first, last)
             self._next += 1
             self._verifier.ticked(len(new))
+
+    def _written(self, start: int, end: int) -> Bytes:
+        """Bytes of some rows."""
+        return self._content(self._step.name, start * self._row, end * self._row)
+
+    def _content(self, name: str, begin: int, end: int) -> Bytes:
+        """Of a stored tensor, as they are in the file."""
+        place = self._header.data_start + self._header.by_name[name].begin
+        return self._file_digest.content(place + begin, place + end)
+
+    def _digest_of(self, name: str) -> str:
+        """Of a stored tensor, a chunk at a time."""
+        state, size = blake3(), self._header.by_name[name].size
+        for begin in range(0, size, CHUNK_BYTES):
+            state.update(self._content(name, begin, min(size, begin + CHUNK_BYTES)).data)
+        return _named(state)
 
     def whole(self, figures: StepFigures | None) -> None:
         """Looks at the rest and judges."""
@@ -197,8 +209,8 @@ class _Look:
         for stored in step.stored:
             self._file_digest.written(stored.name)
         if step.encoding:
-            self._verifier.verify_encoded(step, self._sources, self._header, files=self._files, tally=self.tally)
-            self.digests = _digests(step, self._header, files=self._files)
+            self._verifier.verify_encoded(step, self._sources, self._header, tally=self.tally)
+            self.digests = {one.name: self._digest_of(one.name) for one in step.encoded}
             return
         self.rows(matrix_shape(step.shape)[0])
         self._check.judge(figures)
@@ -281,15 +293,3 @@ def _total(tallies: Iterable[_Tally]) -> _Tally:
 def _named(state: blake3) -> str:
     """As the manifest writes it."""
     return f"blake3:{state.hexdigest()}"
-
-
-def _digests(step: Step, header: Header, *, files: OpenFiles) -> dict[str, str]:
-    """By stored tensor."""
-    found = {}
-    for stored in step.encoded:
-        entry = header.by_name[stored.name]
-        reader, state = files.reader(header, entry), blake3()
-        for start, end in chunks(entry.shape, item=DTYPE_BYTES[entry.dtype]):
-            state.update(reader.data(start, end).data)
-        found[stored.name] = _named(state)
-    return found

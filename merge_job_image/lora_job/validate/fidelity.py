@@ -308,11 +308,12 @@ def check(*, model: Checkpoint, expected: Expected, tick: Tick) -> Fidelity:
     """Every tensor of plan and model; `tick` is told of each finished one."""
     steps = {step.name: step for step in expected.plan.steps}
     findings = _unequal_names(model, steps)
-    deltas = Deltas(expected.adapters)
     retentions: list[float] = []
     names = set(model.names)
     there = sorted(name for name, step in steps.items() if all(one.name in names for one in step.stored))
-    with OpenFiles() as files, Sources(base=expected.base, adapters=expected.adapters) as sources:
+    with OpenFiles() as files:
+        deltas = Deltas(expected.adapters, files=files)
+        sources = Sources(base=expected.base, adapters=expected.adapters, files=files)
         for name in there:
             finding, retention = _check_step(steps[name], model=model, files=files, sources=sources, deltas=deltas)
             findings += [finding] if finding else []

@@ -128,8 +128,8 @@ def _stored_quantized(directory: Path, *, encoding: str, dtype: torch.dtype | No
     checkpoint = Checkpoint(directory)
     layers = quantized_layers(checkpoint.names, encoding=encoding)
     parts = frozenset[str]().union(*layers.values())
-    tensors = {name: read_tensor(*checkpoint.find(name)) for name in checkpoint.names if name not in parts}
     with OpenFiles() as files:
+        tensors = {name: read_tensor(files, *checkpoint.find(name)) for name in checkpoint.names if name not in parts}
         for name in layers:
             tensors[name] = dequantized(checkpoint, name, encoding=encoding, dtype=dtype, files=files)
     return _from_tensors(config, tensors, dtype=dtype)
@@ -142,7 +142,8 @@ def _with_other_weights(
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     checkpoint = Checkpoint(directory)
     dtype = dtype or config.dtype or torch.float32
-    plain = {name: read_tensor(*checkpoint.find(name)) for name in checkpoint.names if name not in weights}
+    with OpenFiles() as files:
+        plain = {name: read_tensor(files, *checkpoint.find(name)) for name in checkpoint.names if name not in weights}
     return _from_tensors(config, plain | {name: tensor.to(dtype) for name, tensor in weights.items()}, dtype=dtype)
 
 

@@ -13,6 +13,7 @@ import torch
 from lora_job.dequantize import STORED_TYPES, decoder
 from lora_job.merge.encode import begin
 from lora_job.merge.plan import Step
+from lora_job.merge.stream import OpenFiles
 from lora_job.merge.torch_rows import read_tensor
 from lora_job.validate.fidelity import Checkpoint, Expected
 
@@ -47,10 +48,11 @@ def through_the_format(base: Path, expected: Expected) -> dict[str, torch.Tensor
     checkpoint = Checkpoint(base)
     names = set(checkpoint.names)
     found = {}
-    for step in expected.plan.steps:
-        if not step.encoding or step.name not in names:
-            continue
-        weight = read_tensor(*checkpoint.find(step.name)).float()
-        layer = _Layer(_encoded(step, weight), weight=step.name)
-        found[step.name] = decoder(step.encoding, layer, columns=weight.shape[1]).rows(0, len(weight))
+    with OpenFiles() as files:
+        for step in expected.plan.steps:
+            if not step.encoding or step.name not in names:
+                continue
+            weight = read_tensor(files, *checkpoint.find(step.name)).float()
+            layer = _Layer(_encoded(step, weight), weight=step.name)
+            found[step.name] = decoder(step.encoding, layer, columns=weight.shape[1]).rows(0, len(weight))
     return found

@@ -27,7 +27,7 @@ class Dora:
             raise AssertionError(f"{step.name} has no magnitude")
         self._step = step
         self._sum = Lora(reader, delta=Dense(deltas.load(step)), dtype=dtype, take=take)
-        self._magnitude = read_tensor(*deltas.place(step.magnitude)).to(dtype).reshape(-1)
+        self._magnitude = read_tensor(deltas.files, *deltas.place(step.magnitude)).to(dtype).reshape(-1)
         self._by_column = any(term.geometry is not Geometry.LINEAR for term in step.terms)
         self._column_factors: torch.Tensor | None = None
 

@@ -21,7 +21,7 @@ class ReplacedRows:
         if step.rows is None:
             raise AssertionError(f"{step.name} replaces no rows")
         self._reader = reader
-        self._new = read_tensor(*deltas.place(step.rows.ref))
+        self._new = read_tensor(deltas.files, *deltas.place(step.rows.ref))
         # A dtype that holds both exactly, so that rounding to the stored one is the only rounding.
         self._dtype = torch.promote_types(TORCH[step.source_dtype], self._new.dtype)
         self._order = sorted(range(len(step.rows.indices)), key=step.rows.indices.__getitem__)
