@@ -1,14 +1,18 @@
 """Which device is taken, what is said of it, and that what goes through a device's memory comes back as the same numbers."""
 
 import json
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from lora_job.cli import run
 from lora_job.merge import pipeline
-from lora_job.merge.device import CPU, LEAST_FREE, Gpu, OnDevice, choose_device, released
+from lora_job.merge.dense import Dense
+from lora_job.merge.device import CPU, LEAST_FREE, Gpu, choose_device, released
 from lora_job.merge.factors import LowRank, Stacked
+from lora_job.merge.stored_numbers import Floats
 from tests.job.refusing import Place
 
 pytestmark = pytest.mark.engine
@@ -28,7 +32,7 @@ CHOICES = [
 )
 def test_the_device(wanted: str, gpu: Gpu | None, device: str, told: str) -> None:
     chosen = choose_device(wanted, gpu=gpu)
-    assert str(chosen.device) == device
+    assert chosen.device == device
     assert [warned.code for warned in chosen.told] == (["DeviceFallback"] if told else [])
     assert all(told in warned.message and "CPU instead" in warned.message for warned in chosen.told)
 
@@ -46,28 +50,48 @@ def test_a_merge_that_finds_no_gpu_is_the_same_and_says_so(place: Place, monkeyp
     assert [warning["code"] for warning in said["warnings"]] == ["DeviceFallback"]
 
 
+def drawn(*shape: int) -> Floats:
+    return np.random.default_rng(len(shape)).standard_normal(shape, dtype=np.float32)
+
+
 FACTORS = [
-    ("one matrix", LowRank(left=torch.randn(12, 3), right=torch.randn(3, 7))),
-    ("stacked experts", Stacked(left=torch.randn(3, 4, 2), right=torch.randn(3, 2, 7))),
+    ("one matrix", LowRank(left=drawn(12, 3), right=drawn(3, 7))),
+    ("stacked experts", Stacked(left=drawn(3, 4, 2), right=drawn(3, 2, 7))),
 ]
+
+
+class Elsewhere(torch.Tensor):
+    """Memory that no product can be added to where it is: as on a GPU, the numbers go there and come back."""
+
+    def to(self, *_arguments: Any, **_more: Any) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor).clone()
 
 
 @pytest.mark.parametrize("delta", [row[1] for row in FACTORS], ids=[row[0] for row in FACTORS])
 def test_a_delta_on_a_device_adds_what_it_adds_here(delta: LowRank | Stacked) -> None:
-    there = OnDevice(delta, device=CPU)
-    ours, theirs = torch.ones(5, 7), torch.ones(5, 7)
-    delta.add_to(ours, 2, 7)
-    there.add_to(theirs, 2, 7)
+    dense, ours, theirs = Dense(delta), torch.ones(5, 7), torch.ones(5, 7)
+    dense.add_to(ours, 2, 7)
+    dense.add_to(theirs.as_subclass(Elsewhere), 2, 7)
     assert torch.equal(ours, theirs)
-    assert torch.equal(there.rows(2, 7), delta.rows(2, 7))
-    assert there.norm() == delta.norm()
+    wanted = torch.from_numpy(delta.rows(2, 7))
+    assert torch.allclose(dense.rows(2, 7), wanted, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(ours, 1 + wanted, rtol=1e-6, atol=1e-6)
+    assert dense.norm() == delta.norm()
+
+
+@pytest.mark.parametrize("delta", [row[1] for row in FACTORS], ids=[row[0] for row in FACTORS])
+def test_elements_and_the_sample_of_a_delta_are_those_of_its_rows(delta: LowRank | Stacked) -> None:
+    dense, wanted = Dense(delta), torch.from_numpy(delta.rows(0, 12))
+    rows, columns = torch.arange(12).repeat_interleave(7), torch.arange(7).repeat(12)
+    assert torch.allclose(dense.elements(rows, columns), wanted.view(-1), rtol=1e-6, atol=1e-6)
+    assert torch.allclose(dense.sample(), wanted.view(-1), rtol=1e-6, atol=1e-6)
 
 
 def test_memory_of_a_gpu_is_given_back_also_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     given_back: list[str] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append("all"))
 
-    def fail(device: torch.device) -> None:
+    def fail(device: str) -> None:
         with released(device):
             raise OSError("disk")
 
@@ -75,5 +99,5 @@ def test_memory_of_a_gpu_is_given_back_also_after_a_failure(monkeypatch: pytest.
         fail(CPU)
     assert given_back == []
     with pytest.raises(OSError, match="disk"):
-        fail(torch.device("cuda", 0))
+        fail("cuda:0")
     assert given_back == ["all"]

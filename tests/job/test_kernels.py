@@ -6,23 +6,25 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from lora_job.cli import run
 from lora_job.merge import kernels
-from lora_job.merge.factors import Factors, LowRank, Stacked
+from lora_job.merge.factors import Factors, LowRank, Stacked, least_certain
 from lora_job.merge.kernels.build import GENERATIONS, library
-from lora_job.merge.operations.cancellation import Cancellation
 from lora_job.merge.rounding import round_once, ulp_distance
-from lora_job.merge.verify import ALLOWED_SHARE
+from lora_job.merge.sampled import ALLOWED_SHARE
+from lora_job.merge.stored_numbers import Bits
 from tests.job.models import BASE_NAME, write_wide_adapter, write_wide_base
 from tests.job.test_merge import differing, exact, tensors
 
 pytestmark = pytest.mark.engine
 
 USABLE = kernels.usable()
+NAMES = {torch.bfloat16: "BF16", torch.float16: "F16"}
 DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 KERNELS = pytest.mark.parametrize("compiled", [kernels.Kernels(library(one)) for one in USABLE], ids=USABLE)
 # Rows, columns, rank: whole tiles, tails of every kind, one of each, more of each than a tile or a panel holds.
@@ -39,6 +41,12 @@ SHAPES = [
 ]
 
 
+def halves(values: torch.Tensor) -> Bits:
+    """The same memory as kernels take it."""
+    found: Bits = values.view(torch.int16).numpy().view(np.uint16)
+    return found
+
+
 class Problem:
     """Weights and factors, as the engine prepares them."""
 
@@ -51,19 +59,21 @@ class Problem:
         self.stored = (-self.delta if cancels else drawn).to(dtype)
         self.wanted = round_once(self.stored.double() + self.delta, dtype)
         self.result = torch.full((rows, columns), 9.0, dtype=dtype)
-        factors = LowRank(left=self.left.float(), right=self.right.float())
-        self.least = Cancellation(factors.float32_error(), exact=lambda: factors, stored=dtype).least
+        self.dtype = NAMES[dtype]
+        factors = LowRank(left=self.left.float().numpy(), right=self.right.float().numpy())
+        self.least = least_certain(factors, dtype=self.dtype)
 
     def merge(self, compiled: kernels.Kernels, start: int = 0, end: int | None = None) -> kernels.Merged:
         here = slice(start, end)
         return compiled.merge(
-            self.stored[here],
-            left=self.left[here].float(),
-            right=self.right.float(),
-            exact_left=self.left[here],
-            exact_right=self.right,
+            halves(self.stored[here]),
+            dtype=self.dtype,
+            left=self.left[here].float().numpy(),
+            right=self.right.float().numpy(),
+            exact_left=self.left[here].numpy(),
+            exact_right=self.right.numpy(),
             least=self.least[here],
-            result=self.result[here],
+            result=halves(self.result[here]),
         )
 
 
@@ -98,7 +108,7 @@ def test_what_cancels_is_rounded_from_the_sum_in_float64(
 ) -> None:
     problem = Problem(*shape, dtype=dtype, cancels=True)
     problem.merge(compiled)
-    small = (problem.stored.double() + problem.delta).abs() < problem.least.unsqueeze(1).double() / 2
+    small = (problem.stored.double() + problem.delta).abs() < torch.from_numpy(problem.least).unsqueeze(1).double() / 2
     assert bool(torch.equal(problem.result[small], problem.wanted[small]))
     assert int(ulp_distance(problem.result, problem.wanted).max()) <= 1
 
@@ -147,11 +157,13 @@ def test_a_comparison_is_the_sums_of_float64(
     random = torch.Generator().manual_seed(columns)
     before, after = (torch.randn(rows, columns, generator=random).to(dtype) for _ in range(2))
     along = torch.randint(0, 2, (columns,), generator=random).float().mul_(2).sub_(1)
-    found = compiled.compare(before, after, along=along)
+    found = compiled.compare(halves(before), halves(after), dtype=NAMES[dtype], along=along.numpy())
     change = after.double() - before.double()
     assert found.magnitude == pytest.approx(float(after.double().square().sum()), rel=1e-5)
     assert found.moved == pytest.approx(float(change.square().sum()), rel=1e-5)
-    assert torch.allclose(found.projected, change @ along.double(), rtol=1e-5, atol=1e-5 * columns**0.5)
+    assert torch.allclose(
+        torch.from_numpy(found.projected), change @ along.double(), rtol=1e-5, atol=1e-5 * columns**0.5
+    )
 
 
 def test_a_wrong_shape_does_not_get_into_compiled_code() -> None:
@@ -160,16 +172,16 @@ def test_a_wrong_shape_does_not_get_into_compiled_code() -> None:
     with pytest.raises(AssertionError, match="expected contiguous"):
         problem.merge(compiled)
     with pytest.raises(AssertionError, match="expected contiguous"):
-        compiled.compare(problem.stored, problem.stored, along=torch.ones(127))
+        compiled.compare(halves(problem.stored), halves(problem.stored), dtype="BF16", along=np.ones(127, np.float32))
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["one matrix", "stacked experts"])
 def test_rows_of_experts_are_merged_with_their_own_factors(stacked: bool) -> None:
-    left, right = torch.randn(3, 4, 2), torch.randn(3, 2, 7)
+    left, right = torch.randn(3, 4, 2).numpy(), torch.randn(3, 2, 7).numpy()
     delta: Factors = Stacked(left=left, right=right) if stacked else LowRank(left=left[0], right=right[0])
     parts = list(delta.parts(1, 4 if not stacked else 11))
-    assert torch.equal(
-        torch.cat([part.factors.left[part.first : part.last] @ part.factors.right for part in parts]),
+    assert np.array_equal(
+        np.concatenate([part.factors.left[part.first : part.last] @ part.factors.right for part in parts]),
         delta.rows(1, 4 if not stacked else 11),
     )
     assert [part.place for part in parts] == ([0] if not stacked else [0, 3, 7])
@@ -214,5 +226,6 @@ def test_what_one_of_them_wrote_the_other_finds_right(
     sources: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     """Merged by compiled code and verified by torch, and the reverse."""
-    monkeypatch.setattr(f"lora_job.merge.{side}.kernels", SimpleNamespace(find=lambda: None))
+    without = SimpleNamespace(find=lambda: None, HALVES=kernels.HALVES)
+    monkeypatch.setattr(f"lora_job.merge.{side}.kernels", without)
     assert merged(sources, tmp_path / "out")["verification"]["maxUlp"] <= 1

@@ -16,9 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
-from lora_job.merge.stored_numbers import Bytes
 from lora_job.merge.writeback import drop_written
 from lora_job.outcome import Infrastructure
 from lora_job.reasons import Reason
@@ -45,11 +42,6 @@ class FileDigest:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
 
     def __enter__(self) -> Self:
-        with self._path.open("rb") as file:
-            # Closed when the last one that looks at it is gone.
-            self._mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        if len(self._mapped) < sum(size for _, size in self._spans):
-            raise Infrastructure(Reason.SOURCE_CHANGED, f"{self._path} is shorter than it was planned; run again")
         self._sha256 = self._thread.submit(self._hash)
         return self
 
@@ -68,10 +60,6 @@ class FileDigest:
             self._there.add(name)
             self._changed.notify()
 
-    def content(self, begin: int, end: int) -> Bytes:
-        """Bytes of the file, where the kernel keeps them."""
-        return np.frombuffer(self._mapped, dtype=np.uint8, count=end - begin, offset=begin)
-
     def result(self) -> str:
         """Lower-case hex, once everything is written."""
         return self._sha256.result()
@@ -79,7 +67,13 @@ class FileDigest:
     def _hash(self) -> str:
         state, position, dropped = hashlib.sha256(), 0, 0
         # Hashed where the kernel keeps them: a copy costs a sixth of the hash, and few calls mean few waits for the interpreter.
-        with self._path.open("rb") as file, memoryview(self._mapped) as content:
+        with (
+            self._path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+            memoryview(mapped) as content,
+        ):
+            if len(content) < sum(size for _, size in self._spans):
+                raise Infrastructure(Reason.SOURCE_CHANGED, f"{self._path} is shorter than it was planned; run again")
             for name, size in self._spans:
                 if not self._wait_for(name):
                     return ""
@@ -87,7 +81,7 @@ class FileDigest:
                     self._check()
                     done = min(begin + AT_ONCE, position + size)
                     state.update(content[begin:done])
-                    dropped = _drop(file.fileno(), self._mapped, start=dropped, end=done - BEHIND)
+                    dropped = _drop(file.fileno(), mapped, start=dropped, end=done - BEHIND)
                 position += size
         return state.hexdigest()
 

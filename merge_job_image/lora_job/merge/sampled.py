@@ -10,10 +10,10 @@ import numpy.typing as npt
 from lora_job.merge.checks import wrong
 from lora_job.merge.factors import Deltas
 from lora_job.merge.plan import Operation, Step
-from lora_job.merge.stored_numbers import Bytes, Floats, as_numbers, as_stored, round_once, ulp_distance
-from lora_job.merge.stream import Sources, matrix_shape
+from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, round_once, ulp_distance
+from lora_job.merge.stream import Reader, Sources, matrix_shape
 
-__all__ = ["ALLOWED_SHARE", "MAX_ULP", "NEAR_ZERO", "ReadRows", "Sample", "sample_of"]
+__all__ = ["ALLOWED_SHARE", "MAX_ULP", "NEAR_ZERO", "Sample", "sample_of"]
 
 ELEMENTS = 2**16
 PLACES = 16
@@ -24,8 +24,6 @@ NEAR_ZERO = 2.0**-22
 Exact = npt.NDArray[np.float64]
 ExactRows = Callable[[int, int], tuple[Exact, Exact]]
 """W and the result, of rows from … to …"""
-ReadRows = Callable[[int, int], Bytes]
-"""Rows from … to … as they are stored"""
 
 
 @dataclass(kw_only=True)
@@ -69,12 +67,12 @@ class Sample:
             )
 
 
-def sample_of(step: Step, *, sources: Sources, deltas: Deltas, written: ReadRows, seed: int) -> Sample:
+def sample_of(step: Step, *, sources: Sources, deltas: Deltas, written: Reader, seed: int) -> Sample:
     """Compares about ELEMENTS of a tensor; raises where they are not what they should be."""
     sample, exact = Sample(), _exact_rows(step, sources=sources, deltas=deltas)
     for start, end in _chosen_rows(step, seed=seed):
         old, wanted = exact(start, end)
-        new = as_stored(written(start, end), step.dtype).reshape(wanted.shape)
+        new = as_stored(written.data(start, end), step.dtype).reshape(wanted.shape)
         sample.compare(step, new, old=old, exact=wanted, start=start)
     sample.judge(step)
     return sample

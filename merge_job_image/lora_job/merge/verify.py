@@ -25,10 +25,9 @@ from lora_job.merge.figures import StepFigures
 from lora_job.merge.file_digest import FileDigest
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
-from lora_job.merge.plan import Plan, ShardPlan, Step
-from lora_job.merge.sampled import ReadRows, Sample, sample_of
-from lora_job.merge.stored_numbers import Bytes
-from lora_job.merge.stream import CHUNK_BYTES, Sources, chunks, matrix_shape
+from lora_job.merge.plan import Plan, ShardPlan, Step, Stored
+from lora_job.merge.sampled import Sample, sample_of
+from lora_job.merge.stream import Reader, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header, read_header
@@ -84,6 +83,7 @@ class Verifier:
     ) -> None:
         self._base = base
         self._deltas = deltas
+        self.files = deltas.files
         self._sample = sample
         self._seed = seed
         self._lanes = lanes
@@ -112,7 +112,7 @@ class Verifier:
     @contextmanager
     def _watched(self, step: Step, *, header: Header, digest: FileDigest) -> Iterator["_Look"]:
         """A look at one tensor; the memory it needs is the next one's afterwards."""
-        adapters, files = self._deltas.adapters, self._deltas.files
+        adapters, files = self._deltas.adapters, self.files
         with self._blocks.lent() as take:
             sources = Sources(base=self._base, adapters=adapters, files=files, take=take)
             yield _Look(self, step, sources=sources, header=header, digest=digest)
@@ -122,7 +122,7 @@ class Verifier:
         from lora_job.merge.encoded import StoredLayer  # noqa: PLC0415 (torch: such a layer was written by it too)
         from lora_job.merge.recalculated import read_back  # noqa: PLC0415
 
-        layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=self._deltas.files)
+        layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=self.files)
         found = read_back(step, layer, sources=sources, deltas=self._deltas, tick=self.ticked)
         tally.quantized += 1
         tally.worst_of_bound = max(tally.worst_of_bound, found.worst)
@@ -146,7 +146,7 @@ class Verifier:
         """Whether some of its elements are compared with float64 rounded once."""
         return step.name in self._sample
 
-    def compare_exactly(self, step: Step, sources: Sources, written: ReadRows) -> Sample:
+    def compare_exactly(self, step: Step, sources: Sources, written: Reader) -> Sample:
         """Some elements of a tensor with float64 rounded once."""
         return sample_of(step, sources=sources, deltas=self._deltas, written=written, seed=self._seed)
 
@@ -171,37 +171,26 @@ class _Look:
         self.tally = _Tally()
         if step.encoding:
             return
-        self._row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
+        self._written = self._reader(step.name)
         self._digest, self._check = blake3(), verifier.check_of(step, sources)
         # A decision by element is calculated again in the merge's own chunks, so that rounding cannot decide otherwise.
         sizes = {DTYPE_BYTES[step.source_dtype]} | (set() if step.elementwise else {DTYPE_BYTES[step.dtype]})
         self._chunks = list(chunks(step.shape, item=max(sizes)))
 
+    def _reader(self, name: str) -> Reader:
+        """Of a stored tensor, as it is in the file now."""
+        entry = self._header.by_name[name]
+        return self._verifier.files.reader(self._header, entry, take=self._sources.take)
+
     def rows(self, end: int) -> None:
         """Looks at what is there before `end` and was not looked at; a quantized tensor is only looked at as a whole."""
         while not self._step.encoding and self._next < len(self._chunks) and self._chunks[self._next][1] <= end:
             first, last = self._chunks[self._next]
-            new = self._written(first, last)
+            new = self._written.data(first, last)
             self._digest.update(new.data)
             self._check.look(new, first, last)
             self._next += 1
             self._verifier.ticked(len(new))
-
-    def _written(self, start: int, end: int) -> Bytes:
-        """Bytes of some rows."""
-        return self._content(self._step.name, start * self._row, end * self._row)
-
-    def _content(self, name: str, begin: int, end: int) -> Bytes:
-        """Of a stored tensor, as they are in the file."""
-        place = self._header.data_start + self._header.by_name[name].begin
-        return self._file_digest.content(place + begin, place + end)
-
-    def _digest_of(self, name: str) -> str:
-        """Of a stored tensor, a chunk at a time."""
-        state, size = blake3(), self._header.by_name[name].size
-        for begin in range(0, size, CHUNK_BYTES):
-            state.update(self._content(name, begin, min(size, begin + CHUNK_BYTES)).data)
-        return _named(state)
 
     def whole(self, figures: StepFigures | None) -> None:
         """Looks at the rest and judges."""
@@ -210,7 +199,7 @@ class _Look:
             self._file_digest.written(stored.name)
         if step.encoding:
             self._verifier.verify_encoded(step, self._sources, self._header, tally=self.tally)
-            self.digests = {one.name: self._digest_of(one.name) for one in step.encoded}
+            self.digests = {one.name: _digest(self._reader(one.name), one) for one in step.encoded}
             return
         self.rows(matrix_shape(step.shape)[0])
         self._check.judge(figures)
@@ -293,3 +282,11 @@ def _total(tallies: Iterable[_Tally]) -> _Tally:
 def _named(state: blake3) -> str:
     """As the manifest writes it."""
     return f"blake3:{state.hexdigest()}"
+
+
+def _digest(reader: Reader, stored: Stored) -> str:
+    """Of a stored tensor, a chunk at a time."""
+    state = blake3()
+    for start, end in chunks(stored.shape, item=DTYPE_BYTES[stored.dtype]):
+        state.update(reader.data(start, end).data)
+    return _named(state)

@@ -4,20 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from lora_job.cli import run
 from lora_job.merge.blocks import fresh
-from lora_job.merge.factors import Factors, LowRank, Stacked
+from lora_job.merge.dense import Dense
+from lora_job.merge.factors import Factors, LowRank, Stacked, least_certain
 from lora_job.merge.operations.cancellation import Cancellation
 from lora_job.merge.operations.lora import Lora
 from lora_job.merge.rounding import round_once, ulp_distance
+from lora_job.merge.stored_numbers import Bytes
 from tests.job.models import BASE_NAME, write_adapter, write_wide_adapter, write_wide_base
 
 pytestmark = pytest.mark.engine
 ROWS, COLUMNS, RANK = 96, 256, 16
+NAMES = {torch.bfloat16: "BF16", torch.float16: "F16"}
 THIRD = 1 / 3  # a scale that float32 does not hold: the factors are rounded too
 
 
@@ -26,9 +30,11 @@ class Stored:
 
     def __init__(self, values: torch.Tensor) -> None:
         self._values = values
+        self.columns, self.dtype = values.shape[1], NAMES[values.dtype]
 
-    def read(self, start: int, end: int) -> torch.Tensor:
-        return self._values[start:end]
+    def data(self, start: int, end: int) -> Bytes:
+        found: Bytes = self._values[start:end].reshape(-1).view(torch.uint8).numpy()
+        return found
 
 
 def exact_factors(*, stacked: bool) -> Factors:
@@ -36,19 +42,17 @@ def exact_factors(*, stacked: bool) -> Factors:
     shape = (3, ROWS // 3, RANK) if stacked else (ROWS, RANK)
     left = torch.randn(shape, generator=random, dtype=torch.float64) * THIRD
     right = torch.randn((*shape[:-2], RANK, COLUMNS), generator=random, dtype=torch.float64).float().double()
-    return Stacked(left=left, right=right) if stacked else LowRank(left=left, right=right)
-
-
-def in_float32(exact: Factors) -> Factors:
-    return type(exact)(left=exact.left.float(), right=exact.right.float())
+    kind = Stacked if stacked else LowRank
+    return kind(left=left.numpy(), right=right.numpy())
 
 
 def merged(stored: torch.Tensor, exact: Factors, *, height: int, mends: bool) -> torch.Tensor:
     """By chunks of `height` rows, not rounded yet."""
-    delta: Any = in_float32(exact)
-    mending = Cancellation(delta.float32_error(), exact=lambda: exact, stored=stored.dtype) if mends else None
+    delta = exact.in_float32()
+    least = least_certain(delta, dtype=NAMES[stored.dtype])
     rows: Any = Stored(stored)
-    lora = Lora(rows, delta=delta, dtype=torch.float32, take=fresh, cancellation=mending)
+    mending = Cancellation(least, exact=lambda: exact) if mends else None
+    lora = Lora(rows, delta=Dense(delta), dtype=torch.float32, take=fresh, cancellation=mending)
     places = [(start, min(ROWS, start + height)) for start in range(0, ROWS, height)]
     return torch.cat([lora.rows(start, end).after.clone() for start, end in places])
 
@@ -57,7 +61,7 @@ def merged(stored: torch.Tensor, exact: Factors, *, height: int, mends: bool) ->
 @pytest.mark.parametrize("stacked", [False, True], ids=["one matrix", "stacked experts"])
 def test_what_is_left_of_a_cancellation_is_within_a_unit_in_the_last_place(dtype: torch.dtype, stacked: bool) -> None:
     factors = exact_factors(stacked=stacked)
-    delta = factors.rows(0, ROWS)
+    delta = torch.from_numpy(factors.rows(0, ROWS))
     stored = (-delta).to(dtype)
     wanted = round_once(stored.double() + delta, dtype)
     plain = merged(stored, factors, height=40, mends=False).to(dtype)
@@ -74,14 +78,13 @@ def test_hardly_anything_of_ordinary_weights_is_calculated_again() -> None:
 
 
 def test_a_delta_of_zeros_is_not_looked_at() -> None:
-    factors = LowRank(left=torch.zeros(ROWS, RANK).double(), right=torch.ones(RANK, COLUMNS).double())
+    factors = LowRank(left=np.zeros((ROWS, RANK)), right=np.ones((RANK, COLUMNS)))
     stored = torch.zeros(ROWS, COLUMNS, dtype=torch.bfloat16)
 
     def never() -> Factors:
         raise AssertionError("nothing has to be calculated again")
 
-    error = in_float32(factors).float32_error()
-    cancellation = Cancellation(error, exact=never, stored=stored.dtype)
+    cancellation = Cancellation(least_certain(factors.in_float32(), dtype="BF16"), exact=never)
     cancellation.mend(stored.float(), before=stored, start=0)
 
 
