@@ -32,7 +32,6 @@ from lora_job.tensors import DTYPE_BYTES, Checkpoint
 
 __all__ = ["Watch", "Watched", "Writer", "reserve"]
 
-COPY_BYTES = 64 * 2**20
 Tick = Callable[[int], None]
 
 
@@ -114,8 +113,12 @@ class Writer:
     def _written(
         self, step: Step, *, output: int, layout: Layout, sources: Sources, watch: Watch
     ) -> StepFigures | None:
+        row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
         if step.is_plain_copy:
-            self._copy(sources.origin(step), output, layout.places[step.name], step.size)
+            source, place = sources.origin(step), layout.places[step.name]
+            for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
+                self._copy(source, start * row, output, place + start * row, (end - start) * row)
+                watch.rows(end)
             return None
         sink = _Sink(output, layout, tick=self._tick)
         compiled = RoundedSum.of(step, sources=sources, deltas=self._deltas) if self._device == CPU else None
@@ -126,7 +129,6 @@ class Writer:
             return write_calculated(
                 step, sources=sources, deltas=self._deltas, device=self._device, put=sink.put, check=self._check
             )
-        row = matrix_shape(step.shape)[1] * DTYPE_BYTES[step.dtype]
         for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
             self._check()
             sink.put(step.name, start * row, compiled.rows(start, end).data.cast("B"))
@@ -137,13 +139,11 @@ class Writer:
         if self._stop.is_set():
             raise Terminated(Reason.TERMINATED, "stopped while merging; nothing was published")
 
-    def _copy(self, source: Place, output: int, position: int, size: int) -> None:
+    def _copy(self, source: Place, begin: int, output: int, position: int, size: int) -> None:
         done = 0
         while done < size:
             self._check()
-            count = _copy_range(
-                source.descriptor, source.begin + done, output, position + done, min(COPY_BYTES, size - done)
-            )
+            count = _copy_range(source.descriptor, source.begin + begin + done, output, position + done, size - done)
             done += count
             self._tick(count)
 
