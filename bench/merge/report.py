@@ -190,16 +190,17 @@ def _page(sizes: Sequence[Size], *, machine: Mapping[str, Any], note: str) -> st
         lines += [f"| {name if number == 0 else ''} | {' | '.join(row)} |" for number, row in enumerate(_rows(one))]
     lines += [
         "",
-        "`cp` is `cp -r --reflink=never` of the base and `sync` of what it wrote. Start-up is importing Python and torch: at most 3 s",
-        "of it are left out of the ratio to cp, none of the comparison with PEFT. PEFT runs `from_pretrained` in bfloat16,",
+        "`cp` is `cp -r --reflink=never` of the base and `sync` of what it wrote. Start-up is loading Python's libraries: it is left",
+        "out of the ratio to cp (at most 3 s of it), but not of the comparison with PEFT. PEFT runs `from_pretrained` in bfloat16,",
         "`merge_and_unload` and `save_pretrained`, once. It does not verify what it wrote; `lora-job` does. mergekit is not compared.",
         "",
-        "The base is hashed from the first moment on, while Python and torch load; not at all after `lora-job fetch`, which runs before",
+        "The base is hashed from the first moment on, while libraries load; not at all after `lora-job fetch`, which runs before",
         "every merge in a cluster and remembers a base's digest for all of them. The least merge (`bench/merge/least.py`) does what none",
         "can leave out: it hashes base and output, rounds W + B·A once and brings it to the disk. It verifies nothing, tensors have no",
         "digests, and elements that cancel are wrong. Where the time goes is in decisions",
-        "[0022](../decisions/0022-verified-while-it-is-in-the-cache.md) and",
-        "[0045](../decisions/0045-sums-are-rounded-by-compiled-code.md).",
+        "[0022](../decisions/0022-verified-while-it-is-in-the-cache.md),",
+        "[0045](../decisions/0045-sums-are-rounded-by-compiled-code.md) and",
+        "[0047](../decisions/0047-a-plain-sum-needs-no-torch.md).",
         "",
     ]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ __all__ = [
     "canonical",
 ]
 
-ENGINE_VERSION = "3"
+ENGINE_VERSION = "4"
 """Part of every build hash: it changes when the same recipe would give other bytes."""
 MOST_ADAPTERS = 8
 
