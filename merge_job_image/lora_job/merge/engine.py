@@ -23,7 +23,7 @@ from lora_job.merge.figures import StepFigures
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import Layout, layout_of
 from lora_job.merge.plan import ShardPlan, Step
-from lora_job.merge.rounded_sum import RoundedSum
+from lora_job.merge.rounded_sum import RoundedSum, is_rounded_sum
 from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
 from lora_job.merge.writeback import begin_writeback
 from lora_job.outcome import Infrastructure, Terminated
@@ -121,14 +121,13 @@ class Writer:
                 watch.rows(end)
             return None
         sink = _Sink(output, layout, tick=self._tick)
-        compiled = RoundedSum.of(step, sources=sources, deltas=self._deltas) if self._device == CPU else None
-        if compiled is None:
-            # Seconds, and most merges have no such tensor.
-            from lora_job.merge.calculated import write_calculated  # noqa: PLC0415
+        if self._device != CPU or not is_rounded_sum(step):
+            from lora_job.merge.calculated import write_calculated  # noqa: PLC0415 (torch, where a merge needs it)
 
             return write_calculated(
                 step, sources=sources, deltas=self._deltas, device=self._device, put=sink.put, check=self._check
             )
+        compiled = RoundedSum(step, sources=sources, deltas=self._deltas)
         for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
             self._check()
             sink.put(step.name, start * row, compiled.rows(start, end).data.cast("B"))

@@ -24,13 +24,14 @@ from lora_job.merge.device import choose_device, find_gpu, released
 from lora_job.merge.engine import Writer, reserve
 from lora_job.merge.factors import Deltas, check_factors
 from lora_job.merge.figures import StepFigures
-from lora_job.merge.heap import keep_pages
+from lora_job.merge.heap import keep_pages, uncollected
 from lora_job.merge.lanes import in_lanes
 from lora_job.merge.memory import PeakMemory
-from lora_job.merge.plan import Operation, Plan, ShardPlan, Warned
+from lora_job.merge.plan import Operation, Plan, ShardPlan, Step, Warned
 from lora_job.merge.publish import Partial, check_separate, is_begun, open_partial, sync, write_file
 from lora_job.merge.recipe import ENGINE_VERSION, Quantization
 from lora_job.merge.request import MergeRequest
+from lora_job.merge.rounded_sum import is_rounded_sum
 from lora_job.merge.sidecars import Sidecars, gather_sidecars
 from lora_job.merge.source_digests import SourceDigests
 from lora_job.merge.stored_copies import check_stored_copies
@@ -85,8 +86,8 @@ def inspect_sources(request: MergeRequest) -> Inspected:
     for adapter in adapters:
         check_stored_copies(adapter, targets=Targets(base=base, config=config))
     if request.recipe.quantization is not Quantization.NONE:
-        from lora_job.merge.encode import quantized_plan  # noqa: PLC0415 (torch, which other merges can do without)
-
+        with uncollected():
+            from lora_job.merge.encode import quantized_plan  # noqa: PLC0415 (torch, which other merges can do without)
         plan = quantized_plan(plan, config=config, recipe=request.recipe)
     sidecars = gather_sidecars(
         base=request.base,
@@ -131,7 +132,6 @@ def merge_sources(request: MergeRequest) -> tuple[Path, dict[str, Any], bool]:
 def merge_digested(request: MergeRequest, digests: SourceDigests) -> tuple[Path, dict[str, Any], bool]:
     """The same with digests that are being made."""
     started = time.monotonic()
-    keep_pages()
     inspected = inspect_sources(request).with_digests(digests.adapters)
     if request.output is None or is_begun(request.output):
         digests.show_base()
@@ -207,6 +207,9 @@ def _build(
     request: MergeRequest, inspected: Inspected, digests: SourceDigests, *, partial: Partial, started: float
 ) -> dict[str, Any]:
     plan, stop = inspected.plan, threading.Event()
+    if request.device == "cuda" or any(_needs_torch(step) for step in plan.steps):
+        _load_torch()
+    keep_pages()
     chosen = choose_device(request.device, gpu=find_gpu() if request.device == "cuda" else None)
     with PeakMemory() as memory, _Disk() as disk, released(chosen.device), OpenFiles() as files:
         deltas = Deltas(inspected.adapters, files=files, check=lambda: _check(stop))
@@ -264,6 +267,17 @@ def _build(
     }
     write_file(partial.path / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
     return manifest
+
+
+def _needs_torch(step: Step) -> bool:
+    """To be written, or to be verified: what slerp's sample is compared with is calculated densely."""
+    return not step.is_plain_copy and (not is_rounded_sum(step) or step.combination is not None)
+
+
+def _load_torch() -> None:
+    """In one piece before the work: workers would wait for each other, and what loading leaves free settle among their chunks."""
+    with uncollected():
+        from lora_job.merge import calculated, recalculated  # noqa: F401, PLC0415
 
 
 def _check(stop: threading.Event) -> None:

@@ -3,8 +3,6 @@
 A low-rank Δ on the CPU, and an output in the dtype of the base. calculated.py is for the other steps.
 """
 
-from typing import Self
-
 import numpy as np
 
 from lora_job.merge import kernels
@@ -15,13 +13,24 @@ from lora_job.merge.stored_numbers import Bits
 from lora_job.merge.strategies.slerp import load_sum
 from lora_job.merge.stream import Sources
 
-__all__ = ["RoundedSum"]
+__all__ = ["RoundedSum", "is_rounded_sum"]
+
+
+def is_rounded_sum(step: Step) -> bool:
+    """Whether it is such a sum, and this processor has compiled code for it."""
+    plain = step.operation is Operation.LORA and not step.elementwise and not step.encoding
+    in_halves = step.dtype == step.source_dtype and step.dtype in kernels.HALVES
+    return plain and in_halves and kernels.find() is not None
 
 
 class RoundedSum:
     """One tensor's rows, in the order and the chunks in which they are asked for."""
 
-    def __init__(self, step: Step, *, sources: Sources, deltas: Deltas, compiled: kernels.Kernels) -> None:
+    def __init__(self, step: Step, *, sources: Sources, deltas: Deltas) -> None:
+        """`step` is one."""
+        compiled = kernels.find()
+        if compiled is None:
+            raise AssertionError(f"{step.name}: there is no compiled code")
         self._step, self._compiled = step, compiled
         self._reader, self._take = sources.origin_rows(step), sources.take
         self._exact = load_sum(step, deltas)
@@ -29,15 +38,6 @@ class RoundedSum:
         self._least = least_certain(self._delta, dtype=step.dtype)
         self._result = np.empty(0, dtype=np.uint8)
         self._lost, self._moved = 0.0, False
-
-    @classmethod
-    def of(cls, step: Step, *, sources: Sources, deltas: Deltas) -> Self | None:
-        """None where it is something else, or this processor has no compiled code."""
-        compiled = kernels.find()
-        plain = step.operation is Operation.LORA and not step.elementwise and not step.encoding
-        if compiled is None or not plain or step.dtype != step.source_dtype or step.dtype not in kernels.HALVES:
-            return None
-        return cls(step, sources=sources, deltas=deltas, compiled=compiled)
 
     def rows(self, start: int, end: int) -> Bits:
         """W + Δ in the stored dtype; valid until the next rows are asked for."""
