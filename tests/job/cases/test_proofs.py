@@ -17,6 +17,7 @@ from lora_job.merge.factors import Deltas
 from lora_job.merge.layout import layout_of
 from lora_job.merge.plan import Operation, Plan
 from lora_job.merge.recipe import Recipe
+from lora_job.merge.stream import OpenFiles
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
 from lora_job.model_config import read_config
 from lora_job.outcome import Infrastructure
@@ -89,21 +90,17 @@ def verified(case: Case, target: Path, *, damage: Callable[[bytearray, Plan], No
     """Written, then damaged on the disk, then verified."""
     expected = fidelity.expect(case.base, [case.adapter], Claimed())
     plan = build_plan(base=expected.base, config=read_config(case.base), adapters=expected.adapters, recipe=Recipe())
-    common: dict[str, Any] = {
-        "base": expected.base,
-        "deltas": Deltas(expected.adapters),
-        "lanes": 1,
-        "tick": lambda _: None,
-        "blocks": Blocks(),
-    }
+    common: dict[str, Any] = {"base": expected.base, "lanes": 1, "tick": lambda _: None, "blocks": Blocks()}
     (shard,) = plan.shards
     target.write_bytes(layout_of(shard, expected.base.shards[shard.file]).head)
-    figures = Writer(**common, stop=threading.Event()).write(shard, target=target)
-    data = bytearray(target.read_bytes())
-    damage(data, plan)
-    target.write_bytes(data)
-    verifier = Verifier(**common, sample=chosen_sample(plan), seed=1, stop=threading.Event())
-    return verifier.verify(shard, target=target, figures=figures)
+    with OpenFiles() as files:
+        common["deltas"] = Deltas(expected.adapters, files=files)
+        figures = Writer(**common, stop=threading.Event()).write(shard, target=target)
+        data = bytearray(target.read_bytes())
+        damage(data, plan)
+        target.write_bytes(data)
+        verifier = Verifier(**common, sample=chosen_sample(plan), seed=1, stop=threading.Event())
+        return verifier.verify(shard, target=target, figures=figures)
 
 
 def test_the_verifier_passes_what_was_written_and_names_what_changed_on_the_disk(
