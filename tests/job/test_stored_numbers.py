@@ -218,7 +218,7 @@ def test_distances_in_64_bits_are_those_of_torch_within_2_to_62() -> None:
 
 @DTYPES
 def test_neighbours_are_one_apart_and_both_zeros_are_the_same(dtype: str) -> None:
-    smallest, sign = np.array([0, 1, 2], UNSIGNED[dtype]), UNSIGNED[dtype](2 ** (8 * UNSIGNED[dtype]().itemsize - 1))
+    smallest, sign = np.array([0, 1, 2], UNSIGNED[dtype]), UNSIGNED[dtype](2 ** (np.iinfo(UNSIGNED[dtype]).bits - 1))
     below = smallest | sign
     found = [
         [int(one) for one in ulp_distance(as_stored(a.view(np.uint8), dtype), as_stored(b.view(np.uint8), dtype))]

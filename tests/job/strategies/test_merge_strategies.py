@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lora_job.cli import run
 from lora_job.merge import recalculated, sampled
 from lora_job.merge.engine import Watch, Writer
+from lora_job.merge.operations import calculate
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.publish import Partial
 from lora_job.merge.strategies import combined, trim
@@ -332,7 +333,7 @@ def test_inspect_refuses_what_merge_refuses(
 def test_factors_in_float64_are_held_by_the_writer_or_the_verifier_never_by_both(
     base: Path, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, calculate = Writer._written, recalculated.calculate
+    written = Writer._written
     done: set[str] = set()
     early: list[str] = []
     seen: Counter[str] = Counter()
