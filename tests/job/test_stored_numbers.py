@@ -27,7 +27,12 @@ pytestmark = pytest.mark.engine
 Exact = npt.NDArray[np.float64]
 EVERY = ("BF16", "F16", "F32", "F64")
 DTYPES = pytest.mark.parametrize("dtype", EVERY)
-UNSIGNED = {"BF16": np.uint16, "F16": np.uint16, "F32": np.uint32, "F64": np.uint64}
+UNSIGNED: dict[str, type[np.unsignedinteger]] = {
+    "BF16": np.uint16,
+    "F16": np.uint16,
+    "F32": np.uint32,
+    "F64": np.uint64,
+}
 INTEGERS = {"BF16": torch.int16, "F16": torch.int16, "F32": torch.int32, "F64": torch.int64}
 # Where dtypes change their ways: nothing, the smallest subnormal and the smallest normal number, the largest one, beyond it.
 EDGES = [
