@@ -27,7 +27,7 @@ from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
 from lora_job.merge.plan import Plan, ShardPlan, Step, Stored
 from lora_job.merge.sampled import Sample, sample_of
-from lora_job.merge.stream import Reader, Sources, chunks, matrix_shape
+from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks, matrix_shape
 from lora_job.outcome import Infrastructure, Terminated
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header, read_header
@@ -83,7 +83,6 @@ class Verifier:
     ) -> None:
         self._base = base
         self._deltas = deltas
-        self.files = deltas.files
         self._sample = sample
         self._seed = seed
         self._lanes = lanes
@@ -105,24 +104,27 @@ class Verifier:
         header = read_header(target)
         if header.raw != layout.head:
             raise Infrastructure(Reason.VERIFICATION_FAILED, f"{target}: its header is not the planned one; run again")
-        with FileDigest(target, spans=layout.spans, check=self._check) as digest:
+        with FileDigest(target, spans=layout.spans, check=self._check) as digest, OpenFiles() as files:
             digest.written("")
-            yield ShardCheck(shard, digest=digest, look=partial(self._watched, header=header, digest=digest))
+            look = partial(self._watched, header=header, files=files, digest=digest)
+            yield ShardCheck(shard, digest=digest, look=look)
 
     @contextmanager
-    def _watched(self, step: Step, *, header: Header, digest: FileDigest) -> Iterator["_Look"]:
+    def _watched(self, step: Step, *, header: Header, files: OpenFiles, digest: FileDigest) -> Iterator["_Look"]:
         """A look at one tensor; the memory it needs is the next one's afterwards."""
-        adapters, files = self._deltas.adapters, self.files
         with self._blocks.lent() as take:
-            sources = Sources(base=self._base, adapters=adapters, files=files, take=take)
-            yield _Look(self, step, sources=sources, header=header, digest=digest)
+            deltas = self._deltas
+            sources = Sources(base=self._base, adapters=deltas.adapters, files=deltas.files, take=take)
+            yield _Look(self, step, sources=sources, header=header, files=files, digest=digest)
 
-    def verify_encoded(self, step: Step, sources: Sources, header: Header, *, tally: "_Tally") -> None:
+    def verify_encoded(
+        self, step: Step, sources: Sources, header: Header, *, files: OpenFiles, tally: "_Tally"
+    ) -> None:
         """Reads a quantized layer back and compares it with float64."""
         from lora_job.merge.encoded import StoredLayer  # noqa: PLC0415 (torch: such a layer was written by it too)
         from lora_job.merge.recalculated import read_back  # noqa: PLC0415
 
-        layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=self.files)
+        layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
         found = read_back(step, layer, sources=sources, deltas=self._deltas, tick=self.ticked)
         tally.quantized += 1
         tally.worst_of_bound = max(tally.worst_of_bound, found.worst)
@@ -161,11 +163,12 @@ class _Look:
         *,
         sources: Sources,
         header: Header,
+        files: OpenFiles,
         digest: FileDigest,
     ) -> None:
-        """`digest`: of the file, which goes on once the tensor is there."""
+        """`header`, `files`: of the file that is written; `digest`: its own, which goes on once the tensor is there."""
         self._verifier, self._step, self._file_digest = verifier, step, digest
-        self._sources, self._header = sources, header
+        self._sources, self._header, self._files = sources, header, files
         self._next = 0
         self.digests: dict[str, str] = {}
         self.tally = _Tally()
@@ -180,7 +183,7 @@ class _Look:
     def _reader(self, name: str) -> Reader:
         """Of a stored tensor, as it is in the file now."""
         entry = self._header.by_name[name]
-        return self._verifier.files.reader(self._header, entry, take=self._sources.take)
+        return self._files.reader(self._header, entry, take=self._sources.take)
 
     def rows(self, end: int) -> None:
         """Looks at what is there before `end` and was not looked at; a quantized tensor is only looked at as a whole."""
@@ -198,7 +201,7 @@ class _Look:
         for stored in step.stored:
             self._file_digest.written(stored.name)
         if step.encoding:
-            self._verifier.verify_encoded(step, self._sources, self._header, tally=self.tally)
+            self._verifier.verify_encoded(step, self._sources, self._header, files=self._files, tally=self.tally)
             self.digests = {one.name: _digest(self._reader(one.name), one) for one in step.encoded}
             return
         self.rows(matrix_shape(step.shape)[0])
