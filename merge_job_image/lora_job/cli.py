@@ -136,8 +136,6 @@ def _show_traceback() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """One command; returns its exit code."""
-    # numpy's products are small; a second thread for them waits busily for work that another worker's thread should do.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     raise_on_sigterm()
     end = _attempt(arguments)
     if isinstance(end, int):

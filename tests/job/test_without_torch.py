@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.job.models import BASE_NAME, write_adapter, write_base
 from tests.job.refusing import Place
@@ -20,7 +21,10 @@ PROGRAM = """
 import sys
 from lora_job.cli import run
 code = run(sys.argv[1:])
-print("torch" in sys.modules, file=sys.stderr)
+torch = sys.modules.get("torch")
+if torch is not None:
+    assert torch.get_num_threads() == 1, "workers are what runs in parallel"
+print(torch is not None, file=sys.stderr)
 sys.exit(code)
 """
 
@@ -115,3 +119,16 @@ def test_other_strategies_and_other_dtypes_need_it(place: Place, more: Callable[
 def test_weights_in_eight_bits_need_it(place: Place) -> None:
     assert loads_torch(*place.arguments("merge"), "--quantization", "fp8-dynamic")
     assert any(values.dtype is torch.float8_e4m3fn for values in tensors(place.output).values())
+
+
+@pytest.mark.parametrize("size", [1e30, 1e200])
+def test_factors_beyond_what_float32_holds_are_refused_in_one_sentence(place: Place, size: float) -> None:
+    path = place.adapter / "adapter_model.safetensors"
+    factors = {name: values.double() * size for name, values in load_file(path).items()}
+    save_file(factors, path, metadata={"format": "pt"})
+    command = [sys.executable, "-m", "lora_job", *place.arguments("merge")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(said) == 1
+    assert said[0].startswith("lora-job: NotFinite: ")

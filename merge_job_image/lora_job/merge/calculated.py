@@ -31,8 +31,6 @@ def write_calculated(
     step: Step, *, sources: Sources, deltas: Deltas, device: str, put: Put, check: Callable[[], None]
 ) -> StepFigures | None:
     """All of a tensor; figures where it is merged and stored as itself. `check` raises when the work must stop."""
-    # Files and workers are what runs in parallel; to share out a tensor of some kilobytes takes longer than to look at it.
-    torch.set_num_threads(1)
     load = partial(load_delta, device=device)
     calculation = calculate(step, sources=sources, deltas=deltas, dtype=working_dtype(step), load=load)
     encoding, columns = begin(step), matrix_shape(step.shape)[1]

@@ -126,6 +126,8 @@ def merge(
         device=device,
     )
     sys.setswitchinterval(SWITCH_SECONDS)
+    # Read when numpy is loaded: its products are small, and a second thread for them waits busily on another worker's core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with SourceDigests(request) as digests:
         with uncollected():
             from lora_job.merge.pipeline import merge_digested  # noqa: PLC0415 (seconds, and the base is hashed meanwhile)

@@ -3,11 +3,13 @@
 A low-rank delta's products may be calculated on another device; rows come from the CPU's memory and go back to it.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 
-from lora_job.merge.factors import Factors, LowRank
+from lora_job.merge.device import CPU
+from lora_job.merge.factors import Factors, LowRank, by_expert
 
 __all__ = ["Delta", "Dense"]
 
@@ -30,7 +32,7 @@ class Delta(Protocol):
 class Dense:
     """The elements of factors."""
 
-    def __init__(self, factors: Factors, *, device: str = "cpu") -> None:
+    def __init__(self, factors: Factors, *, device: str = CPU) -> None:
         """Calculates in the factors' dtype."""
         self.factors = factors
         left, right = (torch.from_numpy(side).to(device) for side in (factors.left, factors.right))
@@ -63,18 +65,7 @@ class Dense:
         rows, columns = (-(-size // SAMPLE_SIDE) for size in (self._left.shape[1], self._right.shape[2]))
         return torch.cat([(self._left[one, ::rows] @ self._right[one, :, ::columns]).reshape(-1) for one in few])
 
-    def _parts(self, start: int, end: int) -> list[tuple[torch.Tensor, torch.Tensor, slice]]:
+    def _parts(self, start: int, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice]]:
         """(left, right, which of the rows asked for) of each matrix."""
-        height, found, place = self._left.shape[1], [], start
-        while place < end:
-            expert, first = divmod(place, height)
-            last = min(height, first + end - place)
-            found.append(
-                (
-                    self._left[expert, first:last],
-                    self._right[expert],
-                    slice(place - start, place - start + last - first),
-                )
-            )
-            place += last - first
-        return found
+        for expert, first, last, place in by_expert(start, end, height=self._left.shape[1]):
+            yield self._left[expert, first:last], self._right[expert], slice(place, place + last - first)

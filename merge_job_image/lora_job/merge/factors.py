@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lora_job.merge.adapter import Adapter
 from lora_job.merge.adapter import Part as AdapterPart
 from lora_job.merge.plan import Geometry, Ref, Step, Term
-from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, is_finite, significant_bits
+from lora_job.merge.stored_numbers import Exact, Floats, as_numbers, as_stored, is_finite, quiet, significant_bits
 from lora_job.merge.stream import OpenFiles
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
@@ -29,11 +29,10 @@ from lora_job.tensors import Entry, Header
 if TYPE_CHECKING:  # it needs torch
     from lora_job.merge.strategies.trim import Trim
 
-__all__ = ["Deltas", "Factors", "LowRank", "Part", "Stacked", "check_factors", "least_certain"]
+__all__ = ["Deltas", "Factors", "LowRank", "Part", "Stacked", "by_expert", "check_factors", "least_certain"]
 
 # B of fused experts has the expert fastest: it is turned once for all experts of a layer, not once for each.
 REMEMBERED = 4
-Exact = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,7 @@ class LowRank:
     left: Floats
     right: Floats
 
+    @quiet
     def in_float32(self) -> "LowRank":
         """The same, rounded."""
         return LowRank(left=self.left.astype(np.float32), right=self.right.astype(np.float32))
@@ -51,10 +51,12 @@ class LowRank:
         """The matrices that some rows are of: this one."""
         yield Part(factors=self, first=start, last=end, place=0)
 
+    @quiet
     def rows(self, start: int, end: int) -> Floats:
         """Δ of some rows."""
         return self.left[start:end] @ self.right
 
+    @quiet
     def project(self, vector: Exact) -> Exact:
         """Δ @ vector."""
         return self.left @ (self.right @ vector)
@@ -71,25 +73,22 @@ class Stacked:
     left: Floats
     right: Floats
 
+    @quiet
     def in_float32(self) -> "Stacked":
         """The same, rounded."""
         return Stacked(left=self.left.astype(np.float32), right=self.right.astype(np.float32))
 
     def parts(self, start: int, end: int) -> Iterator["Part"]:
         """The experts' matrices that some rows are of."""
-        height = self.left.shape[1]
-        place = start
-        while place < end:
-            expert, first = divmod(place, height)
-            last = min(height, first + end - place)
+        for expert, first, last, place in by_expert(start, end, height=self.left.shape[1]):
             factors = LowRank(left=self.left[expert], right=self.right[expert])
-            yield Part(factors=factors, first=first, last=last, place=place - start)
-            place += last - first
+            yield Part(factors=factors, first=first, last=last, place=place)
 
     def rows(self, start: int, end: int) -> Floats:
         """Δ of some rows."""
         return np.concatenate([part.factors.rows(part.first, part.last) for part in self.parts(start, end)])
 
+    @quiet
     def project(self, vector: Exact) -> Exact:
         """Δ @ vector."""
         return (self.left @ (self.right @ vector)[:, :, np.newaxis]).reshape(-1)
@@ -113,16 +112,28 @@ class Part:
         return self.last - self.first
 
 
+def by_expert(start: int, end: int, *, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """(expert, its first row, its last, their place in the range), where each expert has `height` of the rows."""
+    place = start
+    while place < end:
+        expert, first = divmod(place, height)
+        last = min(height, first + end - place)
+        yield expert, first, last, place - start
+        place += last - first
+
+
 Factors = LowRank | Stacked
 """A delta that is known without its elements."""
 
 
+@quiet
 def _norm(left: Floats, right: Floats) -> float:
     left, right = left.astype(np.float64, copy=False), right.astype(np.float64, copy=False)
     square = np.sum((left.mT @ left) * (right @ right.mT))
     return math.sqrt(max(0.0, float(square)))
 
 
+@quiet
 def least_certain(delta: Factors, *, dtype: str) -> npt.NDArray[np.float32]:
     """By row, from which size on float32 knows an element of W + Δ to its last digit in `dtype` (operations/cancellation.py).
 

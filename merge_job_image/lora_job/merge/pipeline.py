@@ -277,7 +277,11 @@ def _needs_torch(step: Step) -> bool:
 def _load_torch() -> None:
     """In one piece before the work: workers would wait for each other, and what loading leaves free settle among their chunks."""
     with uncollected():
+        import torch  # noqa: PLC0415
+
         from lora_job.merge import calculated, recalculated  # noqa: F401, PLC0415
+    # Files and workers are what runs in parallel; to share out a tensor of some kilobytes takes longer than to look at it.
+    torch.set_num_threads(1)
 
 
 def _check(stop: threading.Event) -> None:

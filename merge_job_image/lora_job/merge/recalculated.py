@@ -1,4 +1,9 @@
-"""What torch calculated, once more in another way: ‖W' − float64‖ over a whole tensor is what the rounding lost, no more."""
+"""Verification by torch.
+
+other calculations     ‖W' − float64‖ over the whole tensor is what the rounding lost, no more
+quantized layers       read back and compared with float64 (encoded.py)
+W + low-rank Δ         sums for checks.py and rows for sampled.py, where those cannot do without
+"""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -15,7 +20,7 @@ from lora_job.merge.kernels import Moved
 from lora_job.merge.operations import Calculation, calculate
 from lora_job.merge.plan import Step
 from lora_job.merge.rounding import TORCH, round_once
-from lora_job.merge.stored_numbers import Bytes
+from lora_job.merge.stored_numbers import Bytes, Exact
 from lora_job.merge.strategies.combined import blocks
 from lora_job.merge.strategies.oracle import TrimProof, load_oracle
 from lora_job.merge.stream import Reader, Sources, matrix_shape
@@ -49,13 +54,11 @@ def compare(reader: Reader, new: Bytes, start: int, end: int, *, dtype: str, alo
     return Moved(magnitude=magnitude, moved=moved, projected=np.concatenate(projected))
 
 
-def exact_rows(
-    step: Step, *, sources: Sources, deltas: Deltas
-) -> Callable[[int, int], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+def exact_rows(step: Step, *, sources: Sources, deltas: Deltas) -> Callable[[int, int], tuple[Exact, Exact]]:
     """Asked for rows, W and the result in float64, by a calculation that the merge does not use."""
     exact = calculate(step, sources=sources, deltas=deltas, dtype=torch.float64, load=load_oracle)
 
-    def rows(start: int, end: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def rows(start: int, end: int) -> tuple[Exact, Exact]:
         found = exact.rows(start, end)
         if found.before is None:
             raise AssertionError("only calculated tensors are sampled")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-__all__ = ["TORCH", "ordered", "round_once", "round_to_odd", "ulp_distance"]
+__all__ = ["TORCH", "round_once", "round_to_odd", "ulp_distance"]
 
 TORCH: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -55,7 +55,7 @@ def round_to_odd(exact: torch.Tensor) -> torch.Tensor:
     return odd.view(torch.float32)
 
 
-def ordered(values: torch.Tensor) -> torch.Tensor:
+def _ordered(values: torch.Tensor) -> torch.Tensor:
     """Integers in the order of the numbers, neighbours one apart; −0 and +0 are the same."""
     integer = _INTEGER[values.dtype]
     bits = values.contiguous().view(integer).to(torch.int64)
@@ -64,4 +64,4 @@ def ordered(values: torch.Tensor) -> torch.Tensor:
 
 def ulp_distance(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """How many representable numbers apart."""
-    return (ordered(left) - ordered(right)).abs()
+    return (_ordered(left) - _ordered(right)).abs()

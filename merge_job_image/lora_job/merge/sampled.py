@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lora_job.merge.checks import wrong
 from lora_job.merge.factors import Deltas
 from lora_job.merge.plan import Operation, Step
-from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, round_once, ulp_distance
+from lora_job.merge.stored_numbers import Exact, Stored, as_numbers, as_stored, quiet, round_once, ulp_distance
 from lora_job.merge.stream import Reader, Sources, matrix_shape
 
 __all__ = ["ALLOWED_SHARE", "MAX_ULP", "NEAR_ZERO", "Sample", "sample_of"]
@@ -21,7 +20,6 @@ PLACES = 16
 ALLOWED_SHARE: Mapping[str, float] = {"BF16": 1e-4, "F16": 5e-4, "F32": 1e-5, "F64": 1e-5}
 MAX_ULP = 1
 NEAR_ZERO = 2.0**-22
-Exact = npt.NDArray[np.float64]
 ExactRows = Callable[[int, int], tuple[Exact, Exact]]
 """W and the result, of rows from … to …"""
 
@@ -34,9 +32,7 @@ class Sample:
     mismatched: int = 0
     max_ulp: int = 0
 
-    def compare(
-        self, step: Step, new: Floats | npt.NDArray[np.uint16], *, old: Exact, exact: Exact, start: int
-    ) -> None:
+    def compare(self, step: Step, new: Stored, *, old: Exact, exact: Exact, start: int) -> None:
         """Takes in some rows as they are stored."""
         expected = round_once(exact, step.dtype)
         self.elements += new.size
@@ -67,6 +63,7 @@ class Sample:
             )
 
 
+@quiet
 def sample_of(step: Step, *, sources: Sources, deltas: Deltas, written: Reader, seed: int) -> Sample:
     """Compares about ELEMENTS of a tensor; raises where they are not what they should be."""
     sample, exact = Sample(), _exact_rows(step, sources=sources, deltas=deltas)

@@ -7,7 +7,7 @@ another number of tokens takes the base's place instead (changes.py) and is not 
 import numpy as np
 
 from lora_job.merge.adapter import Adapter, Part
-from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, round_once
+from lora_job.merge.stored_numbers import Floats, as_numbers, as_stored, quiet, round_once
 from lora_job.merge.stream import OpenFiles, Reader, chunks
 from lora_job.merge.targets import Targets
 from lora_job.outcome import Refused
@@ -49,5 +49,6 @@ def _numbers(reader: Reader, start: int, end: int) -> Floats:
     return as_numbers(as_stored(reader.data(start, end), reader.dtype), reader.dtype)
 
 
+@quiet
 def _rounded(reader: Reader, start: int, end: int, *, dtype: str) -> Floats:
     return as_numbers(round_once(_numbers(reader, start, end).astype(np.float64), dtype), dtype)

@@ -15,10 +15,13 @@ import numpy.typing as npt
 __all__ = [
     "Bits",
     "Bytes",
+    "Exact",
     "Floats",
+    "Stored",
     "as_numbers",
     "as_stored",
     "is_finite",
+    "quiet",
     "round_once",
     "significant_bits",
     "ulp_distance",
@@ -27,6 +30,7 @@ __all__ = [
 Bytes = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.floating]
+Exact = npt.NDArray[np.float64]
 Stored = npt.NDArray[Any]
 """Floats, or the bits of bfloat16."""
 _HELD_AS: Mapping[str, type[np.generic]] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
@@ -36,6 +40,8 @@ _INFINITE = {"F64": 0x7FF0_0000_0000_0000, "F32": 0x7F80_0000, "F16": 0x7C00, "B
 _SIGNIFICANT_BITS = {"F64": 53, "F32": 24, "F16": 11, "BF16": 8}
 _AT_ONCE = 2**16
 """Elements looked at while a core's cache holds them."""
+quiet = np.errstate(over="ignore", invalid="ignore")
+"""Decorates what calculates with numbers that may be too large or none: the result is judged, and refused in words."""
 
 
 def significant_bits(dtype: str) -> int:
@@ -55,23 +61,22 @@ def as_numbers(stored: Stored, dtype: str) -> Floats:
     return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
 
 
-def round_once(exact: npt.NDArray[np.float64], dtype: str) -> Stored:
+@quiet
+def round_once(exact: Exact, dtype: str) -> Stored:
     """float64 to `dtype` with a single rounding to nearest even, as it is stored. Overflow is Inf."""
     if dtype != "BF16":
-        with np.errstate(over="ignore"):
-            return exact.astype(_HELD_AS[dtype])
+        return exact.astype(_HELD_AS[dtype])
     bits = _round_to_odd(exact).view(np.uint32)
     nearest = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     # Adding to the bits of a NaN could make it Inf or wrap around.
     return np.where(np.isnan(exact), np.uint16(0x7FC0), nearest)
 
 
-def _round_to_odd(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _round_to_odd(exact: Exact) -> npt.NDArray[np.float32]:
     """The float32 whose last bit is set whenever anything was cut off, so that a second rounding sees which side of a tie the number
     was on (Boldo and Melquiond, 2008).
     """
-    with np.errstate(over="ignore"):
-        nearest = exact.astype(np.float32)
+    nearest = exact.astype(np.float32)
     inexact = np.isfinite(nearest) & (nearest != exact)
     bits = nearest.view(np.uint32)
     truncated = bits - (inexact & (np.abs(nearest.astype(np.float64)) > np.abs(exact)))

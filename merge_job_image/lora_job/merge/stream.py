@@ -97,7 +97,7 @@ class OpenFiles:
             os.close(descriptor)
         self._open.clear()
 
-    def place(self, header: Header, entry: Entry) -> "Place":
+    def place(self, header: Header, entry: Entry) -> Place:
         """Where a tensor is."""
         with self._lock:
             if header.path not in self._open:

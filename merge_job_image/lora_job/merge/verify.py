@@ -67,7 +67,7 @@ def chosen_sample(plan: Plan) -> frozenset[str]:
 
 
 class Verifier:
-    """Verifies shards of one build; each call uses descriptors and buffers of its own."""
+    """Verifies shards of one build; safe to use from several threads, each with its own shard."""
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 import torch
 
 from lora_job.merge.dense import Delta, Dense
+from lora_job.merge.device import CPU
 from lora_job.merge.factors import Deltas
 from lora_job.merge.plan import Step
 from lora_job.merge.strategies.combined import Combined
@@ -11,7 +12,7 @@ from lora_job.merge.strategies.slerp import load_sum
 __all__ = ["load_delta"]
 
 
-def load_delta(step: Step, deltas: Deltas, *, dtype: torch.dtype, device: str = "cpu") -> Delta:
+def load_delta(step: Step, deltas: Deltas, *, dtype: torch.dtype, device: str = CPU) -> Delta:
     """The delta of a step by its strategy; products of low-rank ones are calculated on `device`."""
     if step.elementwise:
         return Combined(step, deltas, dtype=dtype)
