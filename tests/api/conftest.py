@@ -49,12 +49,14 @@ class Api:
         keep: bool = False,
         accept: str = "application/json",
     ) -> dict[str, Any]:
-        """Merge patch of the status subresource; the answer is the object as it would be stored. An operator that runs in this
-        cluster writes statuses too, so what is asserted comes from the answer and not from a later read."""
+        """Replaces the whole status; the answer is the object as it would be stored. An operator that runs in this cluster writes
+        statuses too, so nothing of an earlier one is kept, and what is asserted comes from the answer and not from a later read."""
         path = f"{self._path(manifest)}/{manifest['metadata']['name']}/status"
-        headers = {"Content-Type": "application/merge-patch+json", "Accept": accept}
+        headers = {"Content-Type": "application/json-patch+json", "Accept": accept}
         query = {} if keep else {"dryRun": "All"}
-        answer = self._client.patch(path, json={"status": dict(status)}, headers=headers, params=query)
+        answer = self._client.patch(
+            path, json=[{"op": "add", "path": "/status", "value": dict(status)}], headers=headers, params=query
+        )
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
