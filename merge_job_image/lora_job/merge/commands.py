@@ -126,11 +126,11 @@ def merge(
         device=device,
     )
     sys.setswitchinterval(SWITCH_SECONDS)
-    # Read when numpy is loaded: its products are small, and a second thread for them waits busily on another worker's core.
+    # Read when numpy is loaded. Its products are small, and workers are what runs in parallel.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with SourceDigests(request) as digests:
         with uncollected():
-            from lora_job.merge.pipeline import merge_digested  # noqa: PLC0415 (seconds, and the base is hashed meanwhile)
+            from lora_job.merge.pipeline import merge_digested  # noqa: PLC0415 (the base is hashed meanwhile)
         final, manifest, adopted = merge_digested(request, digests)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
