@@ -10,7 +10,7 @@ help: ## what there is
 
 setup: .venv/.ready ## .venv with everything, pinned and hash-checked
 
-.venv/.ready: requirements.lock pyproject.toml scripts/setup.sh merge_job_image/build_hook.py $(addprefix merge_job_image/lora_job/merge/kernels/,rows.c build.py)
+.venv/.ready: requirements.lock pyproject.toml scripts/setup.sh merge_job_image/build_hook.py $(addprefix merge_job_image/lora_job/kernels/,rows.c sha256.c build.py)
 	@UV_VERSION=$(UV_VERSION) scripts/setup.sh
 	@touch $@
 

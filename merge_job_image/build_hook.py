@@ -6,7 +6,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-KERNELS = "merge_job_image/lora_job/merge/kernels"
+KERNELS = "merge_job_image/lora_job/kernels"
 
 
 class CompiledKernels(BuildHookInterface):

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from lora_job.digest import file_sha256
-from lora_job.merge import kernels
+from lora_job.hashing import Hasher
+from lora_job.kernels import rows as kernels
+from lora_job.kernels.build import library
 from lora_job.merge.commands import SWITCH_SECONDS
 from lora_job.merge.file_digest import FileDigest
-from lora_job.merge.kernels.build import library
 from lora_job.merge.stream import chunks
-from lora_job.merge.writeback import begin_writeback
+from lora_job.merge.writeback import Writeback
 from lora_job.tensors import Entry, Header, read_checkpoint
 
 WORKERS = 2
@@ -38,26 +38,37 @@ def main(base: Path, adapter: Path, output: Path) -> None:
     headers = list(read_checkpoint(base).shards.values())
     factors = load_file(adapter / "adapter_model.safetensors")
     output.mkdir()
-    with ThreadPoolExecutor(2 * WORKERS) as pool:
-        digests = [pool.submit(file_sha256, header.path) for header in headers]
-        work = partial(_merge_file, factors=factors, output=output, lanes=WORKERS // len(headers))
+    with Hasher(threads=WORKERS) as hasher, Writeback() as writeback, ThreadPoolExecutor(WORKERS) as pool:
+        files = [hasher.begin(header.path, size=header.path.stat().st_size) for header in headers]
+        work = partial(
+            _merge_file,
+            factors=factors,
+            output=output,
+            lanes=WORKERS // len(headers),
+            hasher=hasher,
+            writeback=writeback,
+        )
         list(pool.map(work, headers))
-        for digest in digests:
-            digest.result()
+        for file in files:
+            file.sha256.result()
     (output / SECONDS).write_text(f"{time.perf_counter() - started}\n", encoding="ascii")
 
 
-def _merge_file(header: Header, *, factors: Factors, output: Path, lanes: int) -> None:
+def _merge_file(
+    header: Header, *, factors: Factors, output: Path, lanes: int, hasher: Hasher, writeback: Writeback
+) -> None:
     target = output / header.path.name
     spans = [("", header.data_start), *((entry.name, entry.end - entry.begin) for entry in header.entries)]
     source, sink = os.open(header.path, os.O_RDONLY), os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
     os.posix_fallocate(sink, 0, sum(size for _, size in spans))
     os.pwrite(sink, header.raw, 0)
-    with FileDigest(target, spans=spans, check=lambda: None) as digest, ThreadPoolExecutor(lanes) as pool:
+    digest = FileDigest(target, spans=spans, check=lambda: None, hasher=hasher, writeback=writeback)
+    with digest, ThreadPoolExecutor(lanes) as pool:
         digest.written("")
 
         def work(entry: Entry) -> None:
             _merge_tensor(entry, source, sink, offset=header.data_start + entry.begin, factors=factors)
+            writeback.begin(sink, header.data_start + entry.begin, entry.end - entry.begin)
             digest.written(entry.name)
 
         list(pool.map(work, header.entries))
@@ -92,7 +103,6 @@ def _merge_tensor(entry: Entry, source: int, sink: int, *, offset: int, factors:
                 result=out,
             )
             os.pwrite(sink, out.data, offset + start * row)
-    begin_writeback(sink, offset, size)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,15 @@ and `.git/` do not count. Reading only: no torch, because the serving pod's chec
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lora_job.files import FileFact, list_files
+from lora_job.hashing import HashedFile, Hasher
 from lora_job.outcome import Refused
 from lora_job.reasons import Reason
 
-__all__ = ["combine", "directory_digest", "file_sha256", "hash_files", "parse_digest"]
+__all__ = ["begin_files", "combine", "directory_digest", "file_sha256", "hash_files", "parse_digest"]
 
-BLOCK = 2**18
-"""Stays in a core's cache between being read and being hashed."""
 Tick = Callable[[int], None]
 
 
@@ -34,27 +32,23 @@ def parse_digest(text: str, *, where: str) -> str:
     return value
 
 
-def file_sha256(path: str | Path, *, tick: Tick = _ignore) -> str:
-    """Lower-case hex of one file, read with a small buffer."""
-    state = hashlib.sha256()
-    buffer = bytearray(BLOCK)
-    view = memoryview(buffer)
-    try:
-        with Path(path).open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                state.update(view[:count])
-                tick(count)
-    except PermissionError:
-        raise Refused(Reason.SOURCE_NOT_READABLE, f"{path}: not readable by user {os.geteuid()}") from None
-    return state.hexdigest()
+def file_sha256(path: str | Path) -> str:
+    """Lower-case hex of one file, without a thread."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hash_files(facts: Iterable[FileFact], *, tick: Tick = _ignore, files: int = 4) -> dict[str, str]:
-    """sha256 by relative path; a few files at once, because hashing releases the interpreter lock."""
+def begin_files(facts: Iterable[FileFact], *, hasher: Hasher, tick: Tick = _ignore) -> dict[str, HashedFile]:
+    """By relative path, the largest first: whoever comes last is alone."""
     listed = sorted(facts, key=lambda fact: -fact.size)
-    with ThreadPoolExecutor(max_workers=min(files, os.cpu_count() or 1)) as pool:
-        hashes = pool.map(lambda fact: file_sha256(fact.location, tick=tick), listed)
-        return {fact.path: value for fact, value in zip(listed, hashes, strict=True)}
+    return {fact.path: hasher.begin(fact.location, size=fact.size, tick=tick) for fact in listed}
+
+
+def hash_files(facts: Iterable[FileFact], *, tick: Tick = _ignore, threads: int = 4) -> dict[str, str]:
+    """sha256 by relative path."""
+    with Hasher(threads=min(threads, os.cpu_count() or 1)) as hasher:
+        begun = begin_files(facts, hasher=hasher, tick=tick)
+        return {path: file.sha256.result() for path, file in begun.items()}
 
 
 def combine(hashes: dict[str, str]) -> str:

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from lora_job.cli import run
-from lora_job.merge import kernels
+from lora_job.kernels import rows as kernels
+from lora_job.kernels.build import GENERATIONS, library
 from lora_job.merge.factors import Factors, LowRank, Stacked, least_certain
-from lora_job.merge.kernels.build import GENERATIONS, library
 from lora_job.merge.rounding import round_once, ulp_distance
 from lora_job.merge.sampled import ALLOWED_SHARE
 from lora_job.merge.stored_numbers import Bits

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lora_job.merge import kernels
+from lora_job.kernels import rows as kernels
 from lora_job.merge.factors import Deltas
 from lora_job.merge.figures import StepFigures
 from lora_job.merge.plan import Operation, Step

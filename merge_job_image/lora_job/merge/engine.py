@@ -9,30 +9,24 @@ Memory is the factors of one tensor and a few chunks per worker, whatever the mo
 
 import errno
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from lora_job.merge.blocks import Blocks
+from lora_job.merge.build_context import BuildContext
 from lora_job.merge.device import CPU
-from lora_job.merge.factors import Deltas
 from lora_job.merge.figures import StepFigures
-from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import Layout, layout_of
 from lora_job.merge.plan import ShardPlan, Step
 from lora_job.merge.rounded_sum import RoundedSum, is_rounded_sum
 from lora_job.merge.stream import CHUNK_BYTES, Place, Sources, chunks, matrix_shape, write_at
-from lora_job.merge.writeback import begin_writeback
-from lora_job.outcome import Infrastructure, Terminated
+from lora_job.outcome import Infrastructure
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_BYTES, Checkpoint
 
 __all__ = ["Watch", "Watched", "Writer", "reserve"]
-
-Tick = Callable[[int], None]
 
 
 class Watch(Protocol):
@@ -63,50 +57,30 @@ def _unwatched(_step: Step) -> AbstractContextManager[Watch]:
 
 
 class Writer:
-    """Writes shards of one build; safe to use from several threads, each with its own shard.
+    """Writes shards of one build; safe to use from several threads, each with its own shard."""
 
-    `lanes` is how many tensors of a shard are written at a time.
-    """
-
-    def __init__(
-        self,
-        *,
-        base: Checkpoint,
-        deltas: Deltas,
-        lanes: int,
-        tick: Tick,
-        stop: threading.Event,
-        blocks: Blocks,
-        device: str = CPU,
-    ) -> None:
+    def __init__(self, build: BuildContext, *, device: str = CPU) -> None:
         """`device`: where products are calculated."""
-        self._base = base
-        self._deltas = deltas
-        self._lanes = lanes
-        self._tick = tick
-        self._stop = stop
-        self._blocks = blocks
+        self._build = build
         self._device = device
 
     def write(self, shard: ShardPlan, *, target: Path, watched: Watched = _unwatched) -> dict[str, StepFigures]:
         """Writes a whole file that `reserve` made, each tensor `watched`; figures by merged tensor."""
-        layout = layout_of(shard, self._base.shards[shard.file])
+        build, layout = self._build, layout_of(shard, self._build.base.shards[shard.file])
         output = os.open(target, os.O_RDWR | os.O_CLOEXEC)
         try:
             work = partial(self._write_step, output=output, layout=layout, watched=watched)
-            found = in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
+            found = build.each_tensor(work, shard)
         finally:
             os.close(output)
         return {step.name: one for step, one in zip(shard.steps, found, strict=True) if one is not None}
 
     def _write_step(self, step: Step, *, output: int, layout: Layout, watched: Watched) -> StepFigures | None:
-        adapters, files = self._deltas.adapters, self._deltas.files
         with watched(step) as watch:
-            with self._blocks.lent() as take:
-                sources = Sources(base=self._base, adapters=adapters, files=files, take=take)
+            with self._build.sources() as sources:
                 figures = self._written(step, output=output, layout=layout, sources=sources, watch=watch)
             for stored in step.stored:
-                begin_writeback(output, layout.places[stored.name], stored.size)
+                self._build.writeback.begin(output, layout.places[stored.name], stored.size)
             watch.whole(figures)
         return figures
 
@@ -120,43 +94,37 @@ class Writer:
                 self._copy(source, start * row, output, place + start * row, (end - start) * row)
                 watch.rows(end)
             return None
-        sink = _Sink(output, layout, tick=self._tick)
+        sink, build = _Sink(output, layout), self._build
         if self._device != CPU or not is_rounded_sum(step):
             from lora_job.merge.calculated import write_calculated  # noqa: PLC0415 (torch, where a merge needs it)
 
             return write_calculated(
-                step, sources=sources, deltas=self._deltas, device=self._device, put=sink.put, check=self._check
+                step, sources=sources, deltas=build.deltas, device=self._device, put=sink.put, check=build.check
             )
-        compiled = RoundedSum(step, sources=sources, deltas=self._deltas)
+        compiled = RoundedSum(step, sources=sources, deltas=build.deltas)
         for start, end in chunks(step.shape, item=DTYPE_BYTES[step.dtype]):
-            self._check()
+            build.check()
             sink.put(step.name, start * row, compiled.rows(start, end).data.cast("B"))
             watch.rows(end)
         return compiled.figures()
 
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Terminated(Reason.TERMINATED, "stopped while merging; nothing was published")
-
     def _copy(self, source: Place, begin: int, output: int, position: int, size: int) -> None:
         done = 0
         while done < size:
-            self._check()
+            self._build.check()
             count = _copy_range(source.descriptor, source.begin + begin + done, output, position + done, size - done)
             done += count
-            self._tick(count)
 
 
 class _Sink:
     """Runs of bytes of stored tensors to their places in the file."""
 
-    def __init__(self, output: int, layout: Layout, *, tick: Tick) -> None:
-        self._output, self._layout, self._tick = output, layout, tick
+    def __init__(self, output: int, layout: Layout) -> None:
+        self._output, self._layout = output, layout
 
     def put(self, tensor: str, begin: int, view: memoryview) -> None:
         """Bytes of a tensor, from its byte `begin` on."""
         write_at(self._output, view, offset=self._layout.places[tensor] + begin)
-        self._tick(len(view))
 
 
 def _copy_range(source: int, begin: int, output: int, position: int, size: int) -> int:

@@ -1,4 +1,4 @@
-"""The sha256 of a file that is still being written: its bytes are hashed in order as far as they are there, by a thread of its own.
+"""The sha256 of a file that is still being written: its bytes are hashed in order as far as they are there, beside the writing.
 
 A digest cannot be made in parts, so whoever waits for the last byte would then wait for all of them. Read back from the file, not taken
 from a writer's buffer: what is hashed is what a reader will find.
@@ -7,23 +7,19 @@ Behind the hash the page cache is emptied: a merge that keeps its output in memo
 new page costs more than one that was used a moment ago (decision 0046).
 """
 
-import hashlib
 import mmap
+import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lora_job.merge.writeback import drop_written
-from lora_job.outcome import Infrastructure
-from lora_job.reasons import Reason
+from lora_job.hashing import Hasher
+from lora_job.merge.writeback import Writeback
 
 __all__ = ["FileDigest"]
 
-AT_ONCE = 2**23
-"""Bytes between two looks at whether the work must stop."""
 BEHIND = 2**25
 """Bytes that stay in the page cache after they were hashed: whoever verifies them may be a little later."""
 
@@ -31,72 +27,60 @@ BEHIND = 2**25
 class FileDigest:
     """`with FileDigest(path, spans=…) as digest: digest.written(name); …; digest.result()`."""
 
-    def __init__(self, path: Path, *, spans: Iterable[tuple[str, int]], check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        spans: Iterable[tuple[str, int]],
+        check: Callable[[], None],
+        hasher: Hasher,
+        writeback: Writeback,
+    ) -> None:
         """`spans`: (name, bytes) without holes from the start of the file; `check` raises when the work must stop."""
         self._path = path
         self._spans = list(spans)
+        self._sizes = dict(self._spans)
         self._check = check
-        self._there: set[str] = set()
-        self._changed = threading.Condition()
-        self._abandoned = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
+        self._hasher, self._writeback = hasher, writeback
+        self._there: dict[str, int] = {}
+        self._next, self._before = 0, 0
+        self._lock = threading.Lock()
+        self._hashed, self._dropped = 0, 0
 
     def __enter__(self) -> Self:
-        self._sha256 = self._thread.submit(self._hash)
+        size = sum(size for _, size in self._spans)
+        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = self._hasher.begin(self._path, size=size, there=0, urgent=True, tick=self._went_on)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            with self._changed:
-                self._abandoned = True
-                self._changed.notify()
-        self._thread.shutdown()
+        self._hasher.abandon(self._file)
+        os.close(self._descriptor)
 
-    def written(self, name: str) -> None:
-        """The bytes of that name are in the file; safe from any thread."""
-        with self._changed:
-            self._there.add(name)
-            self._changed.notify()
+    def written(self, name: str, count: int | None = None) -> None:
+        """The bytes of that name, or the first `count` of them, are in the file; safe from any thread."""
+        with self._lock:
+            self._there[name] = self._sizes[name] if count is None else count
+            while (
+                self._next < len(self._spans)
+                and self._there.get(self._spans[self._next][0]) == self._spans[self._next][1]
+            ):
+                self._before += self._spans[self._next][1]
+                self._next += 1
+            begun = self._there.get(self._spans[self._next][0], 0) if self._next < len(self._spans) else 0
+            self._hasher.written(self._file, self._before + begun)
 
     def result(self) -> str:
         """Lower-case hex, once everything is written."""
-        return self._sha256.result()
+        return self._file.sha256.result()
 
-    def _hash(self) -> str:
-        state, position, dropped = hashlib.sha256(), 0, 0
-        # Hashed where the kernel keeps them: a copy costs a sixth of the hash, and few calls mean few waits for the interpreter.
-        with (
-            self._path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
-            memoryview(mapped) as content,
-        ):
-            if len(content) < sum(size for _, size in self._spans):
-                raise Infrastructure(Reason.SOURCE_CHANGED, f"{self._path} is shorter than it was planned; run again")
-            for name, size in self._spans:
-                if not self._wait_for(name):
-                    return ""
-                for begin in range(position, position + size, AT_ONCE):
-                    self._check()
-                    done = min(begin + AT_ONCE, position + size)
-                    state.update(content[begin:done])
-                    dropped = _drop(file.fileno(), mapped, start=dropped, end=done - BEHIND)
-                position += size
-        return state.hexdigest()
-
-    def _wait_for(self, name: str) -> bool:
-        """False when nobody wants the digest any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._abandoned or name in self._there)
-            return not self._abandoned
-
-
-def _drop(descriptor: int, mapped: mmap.mmap, *, start: int, end: int) -> int:
-    """Drops whole pages from `start` on once that is worth a call; returns where the next ones begin."""
-    end = end // mmap.PAGESIZE * mmap.PAGESIZE
-    if end - start < BEHIND:
-        return start
-    mapped.madvise(mmap.MADV_DONTNEED, start, end - start)  # a mapped page is not dropped
-    drop_written(descriptor, start, end - start)
-    return end
+    def _went_on(self, count: int) -> None:
+        """Drops whole pages from behind the hash, once that is worth a call."""
+        self._check()
+        self._hashed += count
+        end = (self._hashed - BEHIND) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end - self._dropped >= BEHIND:
+            self._writeback.drop(self._descriptor, self._dropped, end - self._dropped)
+            self._dropped = end

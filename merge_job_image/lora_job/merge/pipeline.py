@@ -18,14 +18,14 @@ from lora_job.digest import combine, directory_digest, file_sha256
 from lora_job.files import list_files, unchanged
 from lora_job.merge.adapter import Adapter, read_adapter
 from lora_job.merge.base_name import check_base_name
-from lora_job.merge.blocks import Blocks
+from lora_job.merge.build_context import BuildContext
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.device import choose_device, find_gpu, released
 from lora_job.merge.engine import Writer, reserve
 from lora_job.merge.factors import Deltas, check_factors
 from lora_job.merge.figures import StepFigures
 from lora_job.merge.heap import keep_pages, uncollected
-from lora_job.merge.lanes import in_lanes
+from lora_job.merge.lanes import check_running, in_lanes
 from lora_job.merge.memory import PeakMemory
 from lora_job.merge.plan import Operation, Plan, ShardPlan, Step, Warned
 from lora_job.merge.publish import Partial, check_separate, is_begun, open_partial, sync, write_file
@@ -38,8 +38,9 @@ from lora_job.merge.stored_copies import check_stored_copies
 from lora_job.merge.stream import OpenFiles
 from lora_job.merge.targets import Targets
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
+from lora_job.merge.writeback import Writeback
 from lora_job.model_config import ModelConfig, read_config, serving_figures
-from lora_job.outcome import Infrastructure, Refused, Terminated
+from lora_job.outcome import Infrastructure, Refused
 from lora_job.progress import Progress
 from lora_job.reasons import Reason
 from lora_job.tensors import DTYPE_NAMES, FLOATS, Checkpoint, read_checkpoint
@@ -206,16 +207,28 @@ def _adopt(final: Path, *, build: Callable[[], str]) -> dict[str, Any] | None:
 def _build(
     request: MergeRequest, inspected: Inspected, digests: SourceDigests, *, partial: Partial, started: float
 ) -> dict[str, Any]:
-    plan, stop = inspected.plan, threading.Event()
+    plan = inspected.plan
     if request.device == "cuda" or any(_needs_torch(step) for step in plan.steps):
         _load_torch()
     keep_pages()
     chosen = choose_device(request.device, gpu=find_gpu() if request.device == "cuda" else None)
-    with PeakMemory() as memory, _Disk() as disk, released(chosen.device), OpenFiles() as files:
-        deltas = Deltas(inspected.adapters, files=files, check=lambda: _check(stop))
-        figures, proofs = _write(
-            request, inspected, deltas, partial=partial, stop=stop, disk=disk, device=chosen.device
+    stop = threading.Event()
+    with (
+        PeakMemory() as memory,
+        _Disk() as disk,
+        released(chosen.device),
+        OpenFiles() as files,
+        Writeback() as writeback,
+    ):
+        context = BuildContext(
+            base=inspected.base,
+            deltas=Deltas(inspected.adapters, files=files, check=lambda: check_running(stop)),
+            workers=request.workers,
+            hasher=digests.hasher,
+            writeback=writeback,
+            stop=stop,
         )
+        figures, proofs = _write(inspected, context, partial=partial, disk=disk, device=chosen.device)
         disk.wait()
     build = digests.build()
     for root, facts in zip(request.roots, digests.facts, strict=True):
@@ -284,20 +297,8 @@ def _load_torch() -> None:
     torch.set_num_threads(1)
 
 
-def _check(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise Terminated(Reason.TERMINATED, "stopped before it was finished; nothing was published")
-
-
 def _write(
-    request: MergeRequest,
-    inspected: Inspected,
-    deltas: Deltas,
-    *,
-    partial: Partial,
-    stop: threading.Event,
-    disk: "_Disk",
-    device: str,
+    inspected: Inspected, context: BuildContext, *, partial: Partial, disk: "_Disk", device: str
 ) -> tuple[dict[str, Mapping[str, StepFigures]], dict[str, ShardProof]]:
     """Figures and proofs by file: each tensor is written and verified, those of finished files only verified."""
     plan, proofs = inspected.plan, dict[str, ShardProof]()
@@ -307,26 +308,8 @@ def _write(
     todo = [shard for shard in plan.shards if shard.file not in done]
     reserve(todo, base=inspected.base, directory=partial.path)
     with Progress("merge", total=plan.data_bytes, unit="B") as progress:
-        lanes, blocks = _lanes(plan.shards, workers=request.workers), Blocks()
-        writer = Writer(
-            base=inspected.base,
-            deltas=deltas,
-            lanes=lanes,
-            tick=lambda _: None,
-            stop=stop,
-            blocks=blocks,
-            device=device,
-        )
-        verifier = Verifier(
-            base=inspected.base,
-            deltas=deltas,
-            sample=chosen_sample(plan),
-            seed=_seed(inspected),
-            lanes=lanes,
-            tick=progress.advance,
-            stop=stop,
-            blocks=blocks,
-        )
+        writer, sample = Writer(context, device=device), chosen_sample(plan)
+        verifier = Verifier(context, sample=sample, seed=_seed(inspected), tick=progress.advance)
 
         def work(shard: ShardPlan) -> None:
             target = partial.path / shard.file
@@ -340,7 +323,7 @@ def _write(
                 disk.flush(target, then=lambda: partial.finished(shard.file, figures))
                 proofs[shard.file] = check.proof()
 
-        in_lanes(work, plan.shards, lanes=request.workers, stop=stop)
+        in_lanes(work, plan.shards, lanes=context.workers, stop=context.stop)
     return done, {shard.file: proofs[shard.file] for shard in plan.shards}
 
 
@@ -348,11 +331,6 @@ def _seed(inspected: Inspected) -> int:
     """Of the verification's choices: known before the base was read whole, and another for every adapter."""
     named = hashlib.sha256("".join((inspected.plan.digest, *(one.digest for one in inspected.adapters))).encode())
     return int(named.hexdigest(), 16) % 2**31
-
-
-def _lanes(shards: Sequence[ShardPlan], *, workers: int) -> int:
-    """Threads for each file: a model in one file would keep one worker busy and the others idle."""
-    return max(1, workers // max(1, len(shards)))
 
 
 class _Disk:

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lora_job.kernels.rows import Moved
 from lora_job.merge.checks import SUM_NOISE, Check, wrong
 from lora_job.merge.encoded import Comparison, StoredLayer, compare_encoded, too_far
 from lora_job.merge.factors import Deltas
 from lora_job.merge.figures import StepFigures
-from lora_job.merge.kernels import Moved
 from lora_job.merge.operations import Calculation, calculate
 from lora_job.merge.plan import Step
 from lora_job.merge.rounding import TORCH, round_once

@@ -5,7 +5,7 @@ A low-rank Δ on the CPU, and an output in the dtype of the base. calculated.py 
 
 import numpy as np
 
-from lora_job.merge import kernels
+from lora_job.kernels import rows as kernels
 from lora_job.merge.factors import Deltas, least_certain
 from lora_job.merge.figures import StepFigures, figures_of
 from lora_job.merge.plan import Operation, Step

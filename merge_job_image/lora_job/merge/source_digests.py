@@ -2,19 +2,19 @@
 Python's libraries are loaded and the merge reads the same files, unless fetch made it before. Imports no torch, for that reason.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lora_job.digest import combine, hash_files
+from lora_job.digest import begin_files, combine, hash_files
 from lora_job.files import FileFact, list_files
+from lora_job.hashing import HashedFile, Hasher
 from lora_job.merge.recipe import build_hash
 from lora_job.merge.request import MergeRequest
-from lora_job.outcome import Refused, Terminated
+from lora_job.outcome import Refused
 from lora_job.progress import Progress
 from lora_job.reasons import Reason
 from lora_job.strict_json import read_object
@@ -36,42 +36,32 @@ class SourceDigests:
             for root, listed in zip(request.roots, self.facts, strict=True)
         ]
         self._request = request
-        self._base: Future[str] = Future()
-        self._done = 0
-        self._stop = threading.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
+        self._begun: Mapping[str, HashedFile] = {}
+        self.hasher = Hasher(threads=request.workers)
+        """What hashes the base: a file of the output that is hashed beside one of the base costs half."""
 
     def __enter__(self) -> Self:
-        known = self._known[0]
-        if known is None:
-            self._base = self._thread.submit(self._read_base)
-        else:
-            self._base.set_result(combine(known))
+        if self._known[0] is None:
+            self._begun = begin_files(self.facts[0], hasher=self.hasher)
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.shutdown(cancel_futures=True)
-
-    def _read_base(self) -> str:
-        return combine(hash_files(self.facts[0], tick=self._ticked, files=self._request.workers))
-
-    def _ticked(self, count: int) -> None:
-        if self._stop.is_set():
-            raise Terminated(Reason.TERMINATED, "stopped while reading the base; nothing was published")
-        self._done += count
+        self.hasher.__exit__(kind, error, trace)
 
     def show_base(self) -> None:
         """Waits for the base's digest, with progress."""
-        if self._base.done():
+        begun = self._begun.values()
+        digests = [file.sha256 for file in begun]
+        if all(digest.done() for digest in digests):
             return
-        root, total = self._request.base, sum(fact.size for fact in self.facts[0])
-        with Progress(f"read {root.name}", total=total, unit="B") as progress:
+        with Progress(f"read {self._request.base.name}", total=sum(file.size for file in begun), unit="B") as progress:
             shown = 0
-            while wait((self._base,), timeout=INTERVAL_SECONDS).not_done:
-                done = self._done
+            while (state := wait(digests, timeout=INTERVAL_SECONDS, return_when=FIRST_EXCEPTION)).not_done:
+                if any(digest.exception() for digest in state.done):
+                    return  # `base` raises it
+                done = sum(file.hashed for file in begun)
                 progress.advance(done - shown)
                 shown = done
 
@@ -81,9 +71,10 @@ class SourceDigests:
         listed = zip(self._request.adapters, self.facts[1:], self._known[1:], strict=True)
         return tuple(combine(known) if known is not None else _read(root, facts) for root, facts, known in listed)
 
-    @property
+    @cached_property
     def base(self) -> str:
-        return self._base.result()
+        known = self._known[0]
+        return combine(known or {path: file.sha256.result() for path, file in self._begun.items()})
 
     def build(self) -> str:
         """The hash that names the build."""

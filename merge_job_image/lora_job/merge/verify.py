@@ -4,11 +4,10 @@
     a sample       of the calculated ones (first, last, one per kind, at least 16) against float64 rounded once, row by row
 
 The same pass makes the digest of each tensor. Rows are verified as soon as they are written, while the processor's cache still holds them;
-the file's digest follows in a thread of its own. Files of an earlier run are verified in the same way, tensor by tensor.
+the file's digest follows beside it. Files of an earlier run are verified in the same way, tensor by tensor.
 """
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -17,20 +16,18 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from lora_job.merge.blocks import Blocks
+from lora_job.merge.build_context import BuildContext
 from lora_job.merge.checks import Check, check_of
 from lora_job.merge.engine import Watch
-from lora_job.merge.factors import Deltas
 from lora_job.merge.figures import StepFigures
 from lora_job.merge.file_digest import FileDigest
-from lora_job.merge.lanes import in_lanes
 from lora_job.merge.layout import layout_of
 from lora_job.merge.plan import Plan, ShardPlan, Step, Stored
 from lora_job.merge.sampled import Sample, sample_of
 from lora_job.merge.stream import OpenFiles, Reader, Sources, chunks, matrix_shape
-from lora_job.outcome import Infrastructure, Terminated
+from lora_job.outcome import Infrastructure
 from lora_job.reasons import Reason
-from lora_job.tensors import DTYPE_BYTES, Checkpoint, Header, read_header
+from lora_job.tensors import DTYPE_BYTES, Header, read_header
 
 __all__ = ["ShardCheck", "ShardProof", "Verifier", "chosen_sample"]
 
@@ -69,42 +66,30 @@ def chosen_sample(plan: Plan) -> frozenset[str]:
 class Verifier:
     """Verifies shards of one build; safe to use from several threads, each with its own shard."""
 
-    def __init__(
-        self,
-        *,
-        base: Checkpoint,
-        deltas: Deltas,
-        sample: frozenset[str],
-        seed: int,
-        lanes: int,
-        tick: Tick,
-        stop: threading.Event,
-        blocks: Blocks,
-    ) -> None:
-        self._base = base
-        self._deltas = deltas
+    def __init__(self, build: BuildContext, *, sample: frozenset[str], seed: int, tick: Tick) -> None:
+        self._build = build
         self._sample = sample
         self._seed = seed
-        self._lanes = lanes
         self._tick = tick
-        self._stop = stop
-        self._blocks = blocks
 
     def verify(self, shard: ShardPlan, *, target: Path, figures: Mapping[str, StepFigures]) -> ShardProof:
         """Proof that a file that was written before is right, or an error that names the tensor."""
         with self.begin(shard, target=target) as check:
             work = partial(_look_at, check, figures=figures)
-            in_lanes(work, shard.steps, lanes=self._lanes, stop=self._stop)
+            self._build.each_tensor(work, shard)
             return check.proof()
 
     @contextmanager
     def begin(self, shard: ShardPlan, *, target: Path) -> Iterator["ShardCheck"]:
         """Verifies a file while it is written; its header must be there."""
-        layout = layout_of(shard, self._base.shards[shard.file])
+        build, layout = self._build, layout_of(shard, self._build.base.shards[shard.file])
         header = read_header(target)
         if header.raw != layout.head:
             raise Infrastructure(Reason.VERIFICATION_FAILED, f"{target}: its header is not the planned one; run again")
-        with FileDigest(target, spans=layout.spans, check=self._check) as digest, OpenFiles() as files:
+        digest = FileDigest(
+            target, spans=layout.spans, check=build.check, hasher=build.hasher, writeback=build.writeback
+        )
+        with digest, OpenFiles() as files:
             digest.written("")
             look = partial(self._watched, header=header, files=files, digest=digest)
             yield ShardCheck(shard, digest=digest, look=look)
@@ -112,9 +97,7 @@ class Verifier:
     @contextmanager
     def _watched(self, step: Step, *, header: Header, files: OpenFiles, digest: FileDigest) -> Iterator["_Look"]:
         """A look at one tensor; the memory it needs is the next one's afterwards."""
-        with self._blocks.lent() as take:
-            deltas = self._deltas
-            sources = Sources(base=self._base, adapters=deltas.adapters, files=deltas.files, take=take)
+        with self._build.sources() as sources:
             yield _Look(self, step, sources=sources, header=header, files=files, digest=digest)
 
     def verify_encoded(
@@ -125,7 +108,7 @@ class Verifier:
         from lora_job.merge.recalculated import read_back  # noqa: PLC0415
 
         layer = StoredLayer(step.name, find=lambda name: (header, header.by_name[name]), files=files)
-        found = read_back(step, layer, sources=sources, deltas=self._deltas, tick=self.ticked)
+        found = read_back(step, layer, sources=sources, deltas=self._build.deltas, tick=self.ticked)
         tally.quantized += 1
         tally.worst_of_bound = max(tally.worst_of_bound, found.worst)
         if found.retention is not None:
@@ -133,16 +116,12 @@ class Verifier:
 
     def ticked(self, count: int) -> None:
         """So many bytes were looked at."""
-        self._check()
+        self._build.check()
         self._tick(count)
-
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Terminated(Reason.TERMINATED, "stopped while verifying; nothing was published")
 
     def check_of(self, step: Step, sources: Sources) -> Check:
         """For all rows of a tensor."""
-        return check_of(step, sources=sources, deltas=self._deltas, seed=self._seed)
+        return check_of(step, sources=sources, deltas=self._build.deltas, seed=self._seed)
 
     def is_sampled(self, step: Step) -> bool:
         """Whether some of its elements are compared with float64 rounded once."""
@@ -150,7 +129,7 @@ class Verifier:
 
     def compare_exactly(self, step: Step, sources: Sources, written: Reader) -> Sample:
         """Some elements of a tensor with float64 rounded once."""
-        return sample_of(step, sources=sources, deltas=self._deltas, written=written, seed=self._seed)
+        return sample_of(step, sources=sources, deltas=self._build.deltas, written=written, seed=self._seed)
 
 
 class _Look:
@@ -169,7 +148,7 @@ class _Look:
         """`header`, `files`: of the file that is written; `digest`: its own, which goes on once the tensor is there."""
         self._verifier, self._step, self._file_digest = verifier, step, digest
         self._sources, self._header, self._files = sources, header, files
-        self._next = 0
+        self._next = self._seen = 0
         self.digests: dict[str, str] = {}
         self.tally = _Tally()
         if step.encoding:
@@ -193,6 +172,8 @@ class _Look:
             self._digest.update(new.data)
             self._check.look(new, first, last)
             self._next += 1
+            self._seen += len(new)
+            self._file_digest.written(self._step.name, self._seen)
             self._verifier.ticked(len(new))
 
     def whole(self, figures: StepFigures | None) -> None:

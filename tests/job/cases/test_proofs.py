@@ -1,7 +1,6 @@
 """Every operation is guarded twice: before publishing by the verifier, afterwards by the fidelity gate, which reads only the files."""
 
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lora_job.merge.blocks import Blocks
+from lora_job.hashing import Hasher
+from lora_job.merge.build_context import BuildContext
 from lora_job.merge.build_plan import build_plan
 from lora_job.merge.engine import Writer
 from lora_job.merge.factors import Deltas
@@ -19,6 +19,7 @@ from lora_job.merge.plan import Operation, Plan
 from lora_job.merge.recipe import Recipe
 from lora_job.merge.stream import OpenFiles
 from lora_job.merge.verify import ShardProof, Verifier, chosen_sample
+from lora_job.merge.writeback import Writeback
 from lora_job.model_config import read_config
 from lora_job.outcome import Infrastructure
 from lora_job.validate import fidelity
@@ -90,16 +91,16 @@ def verified(case: Case, target: Path, *, damage: Callable[[bytearray, Plan], No
     """Written, then damaged on the disk, then verified."""
     expected = fidelity.expect(case.base, [case.adapter], Claimed())
     plan = build_plan(base=expected.base, config=read_config(case.base), adapters=expected.adapters, recipe=Recipe())
-    common: dict[str, Any] = {"base": expected.base, "lanes": 1, "tick": lambda _: None, "blocks": Blocks()}
     (shard,) = plan.shards
     target.write_bytes(layout_of(shard, expected.base.shards[shard.file]).head)
-    with OpenFiles() as files:
-        common["deltas"] = Deltas(expected.adapters, files=files)
-        figures = Writer(**common, stop=threading.Event()).write(shard, target=target)
+    with OpenFiles() as files, Hasher(threads=1) as hasher, Writeback() as writeback:
+        deltas = Deltas(expected.adapters, files=files)
+        build = BuildContext(base=expected.base, deltas=deltas, workers=1, hasher=hasher, writeback=writeback)
+        figures = Writer(build).write(shard, target=target)
         data = bytearray(target.read_bytes())
         damage(data, plan)
         target.write_bytes(data)
-        verifier = Verifier(**common, sample=chosen_sample(plan), seed=1, stop=threading.Event())
+        verifier = Verifier(build, sample=chosen_sample(plan), seed=1, tick=lambda _: None)
         return verifier.verify(shard, target=target, figures=figures)
 
 

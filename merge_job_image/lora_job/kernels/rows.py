@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lora_job.merge.kernels.build import library
+from lora_job.kernels.build import library
+from lora_job.kernels.processor import flags
 from lora_job.merge.stored_numbers import Bits, Floats
 
 __all__ = ["HALVES", "Kernels", "Merged", "Moved", "find", "usable"]
 
-_CPU = Path("/proc/cpuinfo")
-# What the compiler assumes of each generation, the best one first; a virtual machine may hide any of it.
+# What the compiler assumes of each generation, the best one first.
 _V3 = {"abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
 _NEEDS = {"x86_64_v4": _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}, "x86_64_v3": _V3}
 HALVES = {"BF16": "bfloat16", "F16": "float16"}
@@ -131,13 +131,4 @@ def find() -> Kernels | None:
 
 def usable() -> list[str]:
     """Generations that this processor belongs to and that there is a library for, the best one first."""
-    flags = _flags()
-    return [generation for generation, needs in _NEEDS.items() if needs <= flags and library(generation).is_file()]
-
-
-def _flags() -> set[str]:
-    try:
-        lines = _CPU.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+    return [generation for generation, needs in _NEEDS.items() if needs <= flags() and library(generation).is_file()]
