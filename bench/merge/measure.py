@@ -17,7 +17,7 @@ HASHED = 512 * 2**20
 
 
 def sha256_speed() -> float:
-    """Bytes that one core hashes in a second of its own time, from its cache: no merge that hashes can be faster."""
+    """Bytes that one core hashes in a second of its own time, from its cache, one file at a time; two take less (decision 0048)."""
     state, block = hashlib.sha256(), bytes(2**18)
     started = time.process_time()
     for _ in range(HASHED // len(block)):
